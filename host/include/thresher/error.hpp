@@ -3,6 +3,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "thresher/api.hpp"
+
 namespace thresher {
 
 /// What went wrong, for callers that branch on it. The message says where and with which values.
@@ -15,7 +17,7 @@ enum class Errc {
 
 /// The only exception this library throws on purpose. Not converging is a Status, not an Error.
 /// Messages read `function: operand must rule, got value`.
-class Error : public std::runtime_error {
+class THRESHER_API Error : public std::runtime_error {
  public:
   Error(Errc code, const std::string& message) : std::runtime_error(message), code_(code) {}
 

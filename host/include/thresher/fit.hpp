@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "thresher/api.hpp"
 #include "thresher/model.hpp"
 #include "thresher/observer.hpp"
 #include "thresher/options.hpp"
@@ -14,19 +15,20 @@ namespace thresher {
 /// Repeat   Same bits for any number of threads.
 /// Throws   Error{kInvalidArgument} for bad input, naming the argument, the rule and the value;
 ///          Error{kOutOfMemory} if not even one response fits the memory limit.
-Model fit_path(const Data& data, const Options& options = {}, Observer* observer = nullptr);
+THRESHER_API Model fit_path(const Data& data, const Options& options = {},
+                            Observer* observer = nullptr);
 
 /// The same, results handed to `sink` as tiles of responses finish.
-RunStats fit_path(const Data& data, const Options& options, ModelSink& sink,
-                  Observer* observer = nullptr);
+THRESHER_API RunStats fit_path(const Data& data, const Options& options, ModelSink& sink,
+                               Observer* observer = nullptr);
 
 /// K-fold cross-validation: fits on all rows plus, for every fold, fits without its rows, on the
 /// lambda grid of the full data. Definitions of the errors: docs/choosing_lambda.md.
-Model cross_validate(const Data& data, const Options& options = {}, const CvOptions& cv = {},
-                     Observer* observer = nullptr);
+THRESHER_API Model cross_validate(const Data& data, const Options& options = {},
+                                  const CvOptions& cv = {}, Observer* observer = nullptr);
 
-RunStats cross_validate(const Data& data, const Options& options, const CvOptions& cv,
-                        ModelSink& sink, Observer* observer = nullptr);
+THRESHER_API RunStats cross_validate(const Data& data, const Options& options, const CvOptions& cv,
+                                     ModelSink& sink, Observer* observer = nullptr);
 
 /// Which closed form ridge_closed_form uses for its errors.
 enum class ClosedForm {
@@ -37,8 +39,8 @@ enum class ClosedForm {
 /// Ridge (l1_ratio 0) for all lambdas by one eigendecomposition, with lambda chosen per response by
 /// a closed form. The model's cv part has n_folds = 0 and no fold errors; cv.se is NaN and
 /// cv.one_se equals cv.best for kGcv.
-Model ridge_closed_form(const Data& data, const Options& options, ClosedForm form,
-                        Observer* observer = nullptr);
+THRESHER_API Model ridge_closed_form(const Data& data, const Options& options, ClosedForm form,
+                                     Observer* observer = nullptr);
 
 /// What a call would do, without doing it.
 struct Plan {
@@ -50,18 +52,20 @@ struct Plan {
   Engine engine = Engine::kAuto;
   Mode mode = Mode::kAuto;
   int threads = 0;
-  double seconds = 0.0;      ///< estimate from flops and bytes; order of magnitude
-  std::string text() const;  ///< the plan as a few lines for people
+  double seconds = 0.0;                   ///< estimate from flops and bytes; order of magnitude
+  THRESHER_API std::string text() const;  ///< the plan as a few lines for people
 };
 
-Plan plan_path(const Data& data, const Options& options = {});
-Plan plan_cross_validation(const Data& data, const Options& options = {}, const CvOptions& cv = {});
+THRESHER_API Plan plan_path(const Data& data, const Options& options = {});
+THRESHER_API Plan plan_cross_validation(const Data& data, const Options& options = {},
+                                        const CvOptions& cv = {});
 
 /// X b + b0 for one fit per response: out (rows of X, n_responses).
 /// choice[r] = (l1_ratio index, lambda index) of the fit used for response r.
 /// Throws   Error{kInvalidArgument} if X has other columns than the model, or a chosen fit was not
 ///          computed or its coefficients were not kept.
-void predict(const Model& model, const AnyMatrix& X,
-             const std::vector<std::pair<Index, Index>>& choice, MatrixView<double> out);
+THRESHER_API void predict(const Model& model, const AnyMatrix& X,
+                          const std::vector<std::pair<Index, Index>>& choice,
+                          MatrixView<double> out);
 
 }  // namespace thresher

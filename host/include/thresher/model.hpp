@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "thresher/api.hpp"
 #include "thresher/status.hpp"
 #include "thresher/views.hpp"
 
@@ -97,7 +98,7 @@ struct ModelHeader {
 
 /// Takes results as tiles finish: begin once, then take for ascending responses, all from the
 /// thread that called fit_path or cross_validate. A run that was interrupted takes fewer responses.
-class ModelSink {
+class THRESHER_API ModelSink {
  public:
   virtual ~ModelSink() = default;
   virtual void begin(const ModelHeader& header) = 0;

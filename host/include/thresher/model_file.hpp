@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "thresher/api.hpp"
 #include "thresher/model.hpp"
 
 namespace thresher {
@@ -10,15 +11,15 @@ namespace thresher {
 /// Writes `model` in the safetensors layout (docs/model_file.md). The old file stays until the new
 /// one is complete on disk; on failure no temporary file is left.
 /// Throws   Error{kFile} naming the path and the system's reason.
-void save_model(const Model& model, const std::string& path);
+THRESHER_API void save_model(const Model& model, const std::string& path);
 
 /// Reads and checks a model file: lengths, offsets, index ranges, finiteness.
 /// Throws   Error{kFile} if it cannot be read, Error{kInvalidArgument} if it is not a valid model.
-Model load_model(const std::string& path);
+THRESHER_API Model load_model(const std::string& path);
 
 /// A sink that streams results to disk, so that memory stays flat for any number of responses.
 /// Nothing appears at `path` before finish(). Without finish() nothing is left behind.
-class ModelFileWriter : public ModelSink {
+class THRESHER_API ModelFileWriter : public ModelSink {
  public:
   explicit ModelFileWriter(const std::string& path);
   ~ModelFileWriter() override;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "thresher/api.hpp"
 #include "thresher/views.hpp"
 
 namespace thresher {
@@ -12,7 +13,7 @@ struct Progress {
 };
 
 /// Watches a call and may end it early; it never steers the numbers.
-class Observer {
+class THRESHER_API Observer {
  public:
   virtual ~Observer() = default;
 

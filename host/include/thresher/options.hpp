@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "thresher/api.hpp"
 #include "thresher/status.hpp"
 #include "thresher/views.hpp"
 
@@ -74,7 +75,7 @@ struct CvOptions {
 /// Fold of each row: rows are shuffled by Fisher-Yates driven by SplitMix64(seed), and the row at
 /// position k of the shuffled order gets fold k mod n_folds.
 /// Throws   Error{kInvalidArgument} unless 2 <= n_folds <= n_samples.
-std::vector<Index> make_folds(Index n_samples, Index n_folds, std::uint64_t seed);
+THRESHER_API std::vector<Index> make_folds(Index n_samples, Index n_folds, std::uint64_t seed);
 
 /// The default of Options::tol.
 inline double default_tol(const AnyMatrix& X) { return is_float(X) ? 1e-5 : 1e-7; }

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "thresher/api.hpp"
+
 namespace thresher {
 
 /// How one fit ended. The numbers are those of the model file (docs/model_file.md).
@@ -34,10 +36,10 @@ enum class Device : std::uint8_t { kAuto = 0, kCpu = 1 };
 
 /// The words used by the command, the model file's documentation and messages, such as
 /// "converged" or "active-set".
-std::string_view name(Status status);
-std::string_view name(Engine engine);
-std::string_view name(Mode mode);
-std::string_view name(Device device);
+THRESHER_API std::string_view name(Status status);
+THRESHER_API std::string_view name(Engine engine);
+THRESHER_API std::string_view name(Mode mode);
+THRESHER_API std::string_view name(Device device);
 
 /// True for the two ways to end well (the command then exits with 0).
 inline bool is_good(Status s) { return s == Status::kConverged || s == Status::kPrecisionLimit; }

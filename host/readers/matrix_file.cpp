@@ -1,0 +1,1 @@
+#include "readers/matrix_file.hpp"
