@@ -1,0 +1,32 @@
+#pragma once
+
+#include "thresher/views.hpp"
+
+namespace thresher::blas {
+
+// Dense products on column-major matrices, single-threaded, safe to call from many threads at once.
+// Two implementations: blas_openblas.cpp and, for builds without it, blas_loops.cpp.
+
+/// C (m, n) = alpha op(A) op(B) + beta C; op is the transpose if the flag is set; k is the inner
+/// size.
+void gemm(bool trans_a, bool trans_b, Index m, Index n, Index k, double alpha, const double* a,
+          Index lda, const double* b, Index ldb, double beta, double* c, Index ldc);
+void gemm(bool trans_a, bool trans_b, Index m, Index n, Index k, float alpha, const float* a,
+          Index lda, const float* b, Index ldb, float beta, float* c, Index ldc);
+
+/// Lower triangle of C (n, n) = alpha A' A + beta C, A (k, n).
+void syrk_lower(Index n, Index k, double alpha, const double* a, Index lda, double beta, double* c,
+                Index ldc);
+
+/// y = alpha op(A) x + beta y, A (m, n).
+void gemv(bool trans, Index m, Index n, double alpha, const double* a, Index lda, const double* x,
+          double beta, double* y);
+
+/// Eigendecomposition of the symmetric A (n, n), lower triangle given: A becomes the eigenvectors
+/// (columns), w the eigenvalues, ascending. Returns false if it did not converge.
+bool symmetric_eigen(Index n, double* a, Index lda, double* w);
+
+/// Name and kernel of the implementation, for `thresher info`.
+const char* description();
+
+}  // namespace thresher::blas

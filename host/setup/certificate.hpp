@@ -1,0 +1,42 @@
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "setup/problem.hpp"
+
+namespace thresher {
+
+/// One term of the gap: a penalised, not excluded feature with b != 0 or |g| > a.
+struct GapTerm {
+  double a, e, b, g;
+};
+
+/// The smallest value over s in [0, s1] of the gap of design section 4, in hat units:
+///
+///     1/2 |r - q|^2 + (1-s)^2/2 |q|^2 + sum_j [ a|b| + e b^2/2 - s b g + c_j(s) ].
+///
+/// Features that are left out must have b = 0 and |g| <= a.
+double smallest_gap(double half_r_minus_q, double half_q, const std::vector<GapTerm>& terms);
+
+/// A candidate solution in hat units, sorted by feature, no zeros.
+using SparseCoef = std::vector<std::pair<Index, double>>;
+
+/// r = yhat - y_mean - sum_j (xhat_j - mean_j) b_j on all rows; with an intercept its weighted mean
+/// is then removed (that is the intercept's part).
+std::vector<double> residual(const Columns& columns, const Problem& problem,
+                             const SparseCoef& coef);
+
+/// Everything a Fit reports, recomputed in double from xhat, yhat and coef: gap over all features,
+/// objective, deviance, errors, intercept, coefficients in the user's units. `status` is set to
+/// kConverged if gap <= tol, kNumericalBreakdown if something is not finite, else kIterationLimit.
+/// A full pass over X: engines with a cheaper proof call finish_fit with their own gap.
+Fit certify(const Columns& columns, const Problem& problem, double lambda, const SparseCoef& coef,
+            double tol, bool want_prediction);
+
+/// The same with the relative gap already known and r as residual() gives it.
+Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
+               const SparseCoef& coef, const std::vector<double>& r, double relative_gap,
+               double tol, bool want_prediction);
+
+}  // namespace thresher

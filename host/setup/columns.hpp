@@ -1,0 +1,79 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "setup/thread_pool.hpp"
+#include "thresher/views.hpp"
+
+namespace thresher {
+
+/// X as every engine sees it: column j is
+///
+///     xhat_ij = (x_ij - mean_j) * 2^-exponent_j,   |xhat_ij| <= 1,
+///
+/// centred by its plain mean over the rows that count (no centring without an intercept, then
+/// mean_j = 0) and scaled by a power of two, which is exact. Coefficients follow by
+/// b_j = bhat_j * 2^-exponent_j. A column that is constant to rounding
+/// (sd <= n eps max|x|) is exactly zero when centred.
+///
+/// Double columns are built when first asked for, or all at once by build_all.
+class Columns {
+ public:
+  /// Reads X once, in parallel over blocks of columns. `counts[i]` = 0 leaves row i out of means
+  /// and maxima (its weight is 0 in every problem); empty: all rows count.
+  /// Throws   Error{kInvalidArgument} naming the first row and column (in column order) that is
+  ///          NaN or infinite in X, in any row.
+  Columns(const AnyMatrix& X, bool centre, const std::vector<std::uint8_t>& counts,
+          const ThreadPool& pool);
+
+  Index n_samples() const { return n_; }
+  Index n_features() const { return p_; }
+  bool centred() const { return centre_; }
+  bool float_data() const { return is_float(X_); }
+
+  double mean(Index j) const { return mean_[at(j)]; }
+  int exponent(Index j) const { return exponent_[at(j)]; }
+  double max_abs(Index j) const { return max_abs_[at(j)]; }  ///< of x, over the rows that count
+  double norm(Index j) const { return norm_[at(j)]; }        ///< |xhat_j| over all rows, rounded up
+
+  /// The n_samples values of xhat_j. Safe from several threads.
+  const double* column(Index j) const;
+
+  /// Builds every column that is missing; then matrix() is valid: column-major (n_samples,
+  /// n_features).
+  void build_all(const ThreadPool& pool) const;
+  const double* matrix() const { return storage_.get(); }
+
+  /// Writes xhat_j to `out` without keeping it.
+  void compute_column(Index j, double* out) const;
+
+  /// Calls visit(j, xhat_j) for every column, in parallel over blocks, columns kept only if built.
+  void for_each(const ThreadPool& pool,
+                const std::function<void(Index, const double*)>& visit) const;
+
+  const AnyMatrix& source() const { return X_; }
+
+ private:
+  static std::size_t at(Index j) { return static_cast<std::size_t>(j); }
+
+  AnyMatrix X_;
+  Index n_;
+  Index p_;
+  bool centre_;
+  std::vector<double> mean_, max_abs_, norm_;
+  std::vector<int> exponent_;
+  struct Free {
+    void operator()(double* p) const;
+  };
+  std::unique_ptr<double, Free> storage_;
+  mutable std::unique_ptr<std::atomic<std::uint8_t>[]> built_;  // 0 no, 1 being built, 2 ready
+};
+
+/// Number of columns handled together when a pass over X is cut into tasks.
+constexpr Index kColumnBlock = 64;
+
+}  // namespace thresher

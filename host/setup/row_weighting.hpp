@@ -1,0 +1,40 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "setup/columns.hpp"
+#include "setup/thread_pool.hpp"
+
+namespace thresher {
+
+/// One distinct vector of row weights and what the columns look like under it (units of xhat).
+struct RowWeighting {
+  std::vector<double> weight;          ///< (n) >= 0, sums to 1
+  std::vector<Index> rows;             ///< rows with weight > 0, ascending
+  bool uniform = false;                ///< all weights equal
+  std::vector<double> mean;            ///< (p) sum_i w_i xhat_ij; all 0 without centring
+  std::vector<double> variance;        ///< (p) about that mean (with or without an intercept)
+  std::vector<double> second_moment;   ///< (p) sum_i w_i xhat_ij^2
+  std::vector<std::uint8_t> constant;  ///< (p) sd <= n eps max|x| over the rows with weight
+
+  /// Columns whose plain mean was dragged away by rows without weight are kept here, centred for
+  /// this w directly from X (zero in rows without weight). Usually none.
+  std::vector<Index> direct;          ///< ascending
+  std::vector<double> direct_values;  ///< (n, direct.size()) column-major
+  /// direct index of feature j, or -1.
+  Index direct_index(Index j) const;
+
+  /// xhat_j for products with vectors z that vanish where w does and sum to 0 (with an intercept).
+  const double* column(const Columns& columns, Index j) const;
+  /// Weighted mean of what column() returns: mean[j], or 0 for a direct column.
+  double column_mean(Index j) const;
+};
+
+/// Builds weightings for all `weights` (each (n), >= 0, not all 0; rescaled here) in one pass over
+/// the columns.
+std::vector<std::shared_ptr<const RowWeighting>> make_row_weightings(
+    const Columns& columns, const std::vector<std::vector<double>>& weights,
+    const ThreadPool& pool);
+
+}  // namespace thresher
