@@ -104,7 +104,7 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path) {
                                    " must be a regular file, got a device, pipe or socket, which "
                                    "a rename would destroy");
     }
-    old_mode = info.st_mode & 07777;
+    old_mode = info.st_mode & 0777;
   } else if (target_.back() == '/') {
     fail_open(path, EISDIR);
   }
