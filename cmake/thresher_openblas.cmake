@@ -1,0 +1,16 @@
+# Defines thresher::openblas if Debian's serial OpenBLAS is there. Read by the build and, through the
+# installed package, by programs that link the static library.
+#
+# The serial build may be called from many threads and starts none; its static archive keeps it
+# apart from any BLAS the program itself has loaded.
+if(NOT TARGET thresher::openblas)
+  find_library(THRESHER_OPENBLAS_LIBRARY NAMES libopenblas.a
+    PATHS /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-serial NO_DEFAULT_PATH
+    DOC "Static library of the serial OpenBLAS")
+  if(THRESHER_OPENBLAS_LIBRARY)
+    add_library(thresher::openblas STATIC IMPORTED GLOBAL)
+    set_target_properties(thresher::openblas PROPERTIES
+      IMPORTED_LOCATION "${THRESHER_OPENBLAS_LIBRARY}"
+      INTERFACE_LINK_LIBRARIES "gfortran;m")
+  endif()
+endif()
