@@ -1,0 +1,121 @@
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "backend/blas.hpp"
+#include "thresher/error.hpp"
+
+// The Fortran interface, declared here: it is the same in every OpenBLAS, and the C headers of
+// several BLAS packages overwrite each other. gfortran passes the length of each character
+// argument at the end.
+extern "C" {
+void dgemm_(const char*, const char*, const int*, const int*, const int*, const double*,
+            const double*, const int*, const double*, const int*, const double*, double*,
+            const int*, std::size_t, std::size_t);
+void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*,
+            const float*, const int*, const float*, const int*, const float*, float*, const int*,
+            std::size_t, std::size_t);
+void dsyrk_(const char*, const char*, const int*, const int*, const double*, const double*,
+            const int*, const double*, double*, const int*, std::size_t, std::size_t);
+void dgemv_(const char*, const int*, const int*, const double*, const double*, const int*,
+            const double*, const int*, const double*, double*, const int*, std::size_t);
+void dsyevd_(const char*, const char*, const int*, double*, const int*, double*, double*,
+             const int*, int*, const int*, int*, std::size_t, std::size_t);
+char* openblas_get_config();
+char* openblas_get_corename();
+}
+
+namespace thresher::blas {
+namespace {
+
+int narrow(Index value, const char* function, const char* operand) {
+  if (value < 0 || value > std::numeric_limits<int>::max()) {
+    throw Error(Errc::kInvalidArgument, std::string(function) + ": " + operand +
+                                            " must fit 31 bits, got " + std::to_string(value));
+  }
+  return static_cast<int>(value);
+}
+
+/// LAPACK wants a leading dimension of at least 1 even where there is nothing to read.
+int leading(Index ld, const char* function, const char* operand) {
+  return narrow(std::max<Index>(ld, 1), function, operand);
+}
+
+/// Some BLAS multiply by beta = 0 instead of storing 0, and 0 * NaN is NaN.
+template <class T>
+void clear(Index m, Index n, T* c, Index ldc, bool lower) {
+  for (Index j = 0; j < n; ++j) std::fill(c + j * ldc + (lower ? j : 0), c + j * ldc + m, T(0));
+}
+
+}  // namespace
+
+void gemm(bool trans_a, bool trans_b, Index m, Index n, Index k, double alpha, const double* a,
+          Index lda, const double* b, Index ldb, double beta, double* c, Index ldc) {
+  if (m == 0 || n == 0) return;
+  if (beta == 0.0) clear(m, n, c, ldc, false);
+  if (k == 0 && beta == 0.0) return;
+  const char ta = trans_a ? 'T' : 'N', tb = trans_b ? 'T' : 'N';
+  const int m32 = narrow(m, "gemm", "m"), n32 = narrow(n, "gemm", "n");
+  const int k32 = narrow(k, "gemm", "k"), lda32 = leading(lda, "gemm", "lda");
+  const int ldb32 = leading(ldb, "gemm", "ldb"), ldc32 = leading(ldc, "gemm", "ldc");
+  dgemm_(&ta, &tb, &m32, &n32, &k32, &alpha, a, &lda32, b, &ldb32, &beta, c, &ldc32, 1, 1);
+}
+
+void gemm(bool trans_a, bool trans_b, Index m, Index n, Index k, float alpha, const float* a,
+          Index lda, const float* b, Index ldb, float beta, float* c, Index ldc) {
+  if (m == 0 || n == 0) return;
+  if (beta == 0.0F) clear(m, n, c, ldc, false);
+  if (k == 0 && beta == 0.0F) return;
+  const char ta = trans_a ? 'T' : 'N', tb = trans_b ? 'T' : 'N';
+  const int m32 = narrow(m, "gemm", "m"), n32 = narrow(n, "gemm", "n");
+  const int k32 = narrow(k, "gemm", "k"), lda32 = leading(lda, "gemm", "lda");
+  const int ldb32 = leading(ldb, "gemm", "ldb"), ldc32 = leading(ldc, "gemm", "ldc");
+  sgemm_(&ta, &tb, &m32, &n32, &k32, &alpha, a, &lda32, b, &ldb32, &beta, c, &ldc32, 1, 1);
+}
+
+void syrk_lower(Index n, Index k, double alpha, const double* a, Index lda, double beta, double* c,
+                Index ldc) {
+  if (n == 0) return;
+  if (beta == 0.0) clear(n, n, c, ldc, true);
+  if (k == 0 && beta == 0.0) return;
+  const int n32 = narrow(n, "syrk_lower", "n"), k32 = narrow(k, "syrk_lower", "k");
+  const int lda32 = leading(lda, "syrk_lower", "lda"), ldc32 = leading(ldc, "syrk_lower", "ldc");
+  dsyrk_("L", "T", &n32, &k32, &alpha, a, &lda32, &beta, c, &ldc32, 1, 1);
+}
+
+void gemv(bool trans, Index m, Index n, double alpha, const double* a, Index lda, const double* x,
+          double beta, double* y) {
+  const Index size = trans ? n : m;
+  if (size == 0) return;
+  if (beta == 0.0) std::fill(y, y + size, 0.0);
+  if (m == 0 || n == 0) {  // BLAS returns at once here, without applying beta
+    for (Index i = 0; i < size; ++i) y[i] *= beta;
+    return;
+  }
+  const char t = trans ? 'T' : 'N';
+  const int m32 = narrow(m, "gemv", "m"), n32 = narrow(n, "gemv", "n");
+  const int lda32 = leading(lda, "gemv", "lda"), one = 1;
+  dgemv_(&t, &m32, &n32, &alpha, a, &lda32, x, &one, &beta, y, &one, 1);
+}
+
+bool symmetric_eigen(Index n, double* a, Index lda, double* w) {
+  if (n == 0) return true;
+  const int n32 = narrow(n, "symmetric_eigen", "n");
+  const int lda32 = leading(lda, "symmetric_eigen", "lda");
+  const int lwork = narrow(1 + 6 * n + 2 * n * n, "symmetric_eigen", "workspace");
+  const int liwork = narrow(3 + 5 * n, "symmetric_eigen", "workspace");
+  std::vector<double> work(static_cast<std::size_t>(lwork));
+  std::vector<int> iwork(static_cast<std::size_t>(liwork));
+  int info = 0;
+  dsyevd_("V", "L", &n32, a, &lda32, w, work.data(), &lwork, iwork.data(), &liwork, &info, 1, 1);
+  return info == 0;
+}
+
+const char* description() {
+  static const std::string text =
+      std::string(openblas_get_config()) + ", kernels " + openblas_get_corename();
+  return text.c_str();
+}
+
+}  // namespace thresher::blas
