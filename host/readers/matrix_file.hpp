@@ -29,17 +29,20 @@ struct MatrixFile {
 struct ReadOptions {
   bool as_float = false;  ///< give f32 whatever the file holds
   bool allow_missing = false;
-  std::size_t max_bytes = 0;  ///< refuse before allocating more than this; 0: no limit
+  std::size_t max_bytes = 0;  ///< refuse before allocating more; 0: the machine's memory
 };
 
 /// Reads .npy (C or Fortran order; bool, integers, f2, f4, f8, any byte order; 1-d becomes one
-/// column), .csv and .tsv (header and row names found by themselves), svmlight (.svm, .svmlight,
-/// .libsvm) and Matrix Market (.mtx); each may end in .gz. Throws   Error{kFile} if it cannot be
-/// opened or read; Error{kInvalidArgument} naming file, line
-///          and column (or byte) if it is malformed; Error{kOutOfMemory} beyond max_bytes.
+/// column), .csv and .tsv (header and row names found by themselves, see matrix_readers.hpp),
+/// svmlight (.svm, .svmlight, .libsvm) and Matrix Market (.mtx); each may end in .gz. An f4 array
+/// stays float, everything else becomes double. Integers beyond 2^53 are rounded.
+/// Throws   Error{kFile} if it cannot be opened or read;
+///          Error{kInvalidArgument} if it is malformed, naming file, line and column, or the byte:
+///          a column counts fields in CSV and TSV, bytes in other text, both from 1;
+///          Error{kOutOfMemory} beyond max_bytes.
 MatrixFile read_matrix(const std::string& path, const ReadOptions& options = {});
 
-/// One name per line (CR LF accepted, no empty lines but the last).
+/// One name per line (CR LF accepted, no empty lines but the last; may end in .gz).
 std::vector<std::string> read_names(const std::string& path);
 
 /// Writes a C-order .npy of doubles, atomically (old file stays until the new one is complete).
