@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "command/arguments.hpp"
+
+namespace thresher::command {
+
+// One function per verb; each returns the exit code (exit_code.hpp) and prints to stdout what its
+// user reads.
+// Throws   Error, std::bad_alloc
+
+int run_fit(const FitArguments& arguments, const std::vector<std::string>& command_line);
+int run_predict(const PredictArguments& arguments);
+int run_coef(const CoefArguments& arguments);
+int run_simulate(const SimulateArguments& arguments);
+int run_info(const InfoArguments& arguments);
+
+/// Throws what opening `path` for writing would throw, and leaves nothing behind: a missing folder
+/// should be heard of before the work, not after it.
+void check_writable(const std::string& path);
+
+void write_text_file(const std::string& path, const std::string& text);
+
+}  // namespace thresher::command

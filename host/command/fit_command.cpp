@@ -1,0 +1,107 @@
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <optional>
+#include <utility>
+
+#include "command/commands.hpp"
+#include "command/exit_code.hpp"
+#include "command/fit_inputs.hpp"
+#include "command/interrupt.hpp"
+#include "command/progress_line.hpp"
+#include "command/report.hpp"
+#include "command/stopwatch.hpp"
+#include "command/summary_sink.hpp"
+#include "thresher/fit.hpp"
+#include "thresher/model_file.hpp"
+
+namespace thresher::command {
+namespace {
+
+std::size_t peak_memory_bytes() {
+  struct rusage usage {};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
+}
+
+bool any_fit_ended_well(const RunSummary& summary) {
+  return summary.status_count[static_cast<std::size_t>(Status::kConverged)] > 0 ||
+         summary.status_count[static_cast<std::size_t>(Status::kPrecisionLimit)] > 0;
+}
+
+}  // namespace
+
+int run_fit(const FitArguments& arguments, const std::vector<std::string>& command_line) {
+  if (!arguments.plan) {
+    for (const std::string& path : {arguments.output, arguments.predictions, arguments.json}) {
+      if (!path.empty()) check_writable(path);
+    }
+  }
+
+  RunReport report;
+  const Stopwatch read_watch;
+  FitInputs in = read_fit_inputs(arguments);
+  report.seconds.read = read_watch.seconds();
+  if (!arguments.quiet) {
+    for (const std::string& warning : in.warnings) {
+      std::fprintf(stderr, "thresher: warning: %s\n", warning.c_str());
+    }
+  }
+  in.cv.predictions = !arguments.predictions.empty();
+
+  if (arguments.plan) {
+    const Plan plan = arguments.cross_validate ? plan_cross_validation(in.data, in.options, in.cv)
+                                               : plan_path(in.data, in.options);
+    const std::string text = plan.text();
+    std::fputs(text.c_str(), stdout);
+    if (!text.ends_with('\n')) std::fputc('\n', stdout);
+    return kExitGood;
+  }
+
+  ModelFileWriter writer(arguments.output);
+  writer.set_names(in.feature_names, in.response_names);
+  SummarySink sink(writer, arguments.predictions);
+  watch_for_interrupts();
+  ProgressLine progress(!arguments.quiet && isatty(STDERR_FILENO) == 1);
+
+  const Stopwatch solve_watch;
+  report.stats = arguments.cross_validate
+                     ? cross_validate(in.data, in.options, in.cv, sink, &progress)
+                     : fit_path(in.data, in.options, sink, &progress);
+  report.seconds.solve = solve_watch.seconds() - sink.write_seconds();
+  progress.erase();
+  sink.finish();
+  report.signalled = interrupted();
+  if (report.signalled && !any_fit_ended_well(sink.summary())) {
+    std::fputs("thresher: interrupted before the first response was finished; nothing written\n",
+               stderr);
+    return kExitInterrupted;
+  }
+
+  const Stopwatch finish_watch;
+  writer.finish();
+  sink.commit_predictions();
+  report.seconds.write = finish_watch.seconds() + sink.write_seconds();
+
+  report.summary = sink.summary();
+  report.peak_memory_bytes = peak_memory_bytes();
+  report.feature_names = std::move(in.feature_names);
+  report.response_names = std::move(in.response_names);
+  report.command_line = command_line;
+  report.output = arguments.output;
+  if (!arguments.json.empty()) write_text_file(arguments.json, report_json(report));
+  if (!arguments.quiet) std::fputs(report_text(report).c_str(), stdout);
+
+  if (report.signalled) return kExitInterrupted;
+  if (report.stats.n_not_converged > 0 || report.stats.interrupted) {
+    std::fprintf(stderr, "thresher: %lld of %lld fits did not converge%s\n",
+                 static_cast<long long>(report.stats.n_not_converged),
+                 static_cast<long long>(report.stats.n_fits),
+                 report.stats.interrupted ? " (out of time)" : "");
+    return kExitNotConverged;
+  }
+  return kExitGood;
+}
+
+}  // namespace thresher::command
