@@ -108,7 +108,7 @@ void CsvFields::read_plain(CsvField& field) {
   if (!ended && buffer_[position] == '"') {
     refuse(field.line, field.column,
            "field with a quote must be quoted as a whole, got " +
-               quoted({buffer_.data() + begin_, position + 1 - begin_}));
+               in_quotes({buffer_.data() + begin_, position + 1 - begin_}));
   }
   std::size_t stop = position;
   if (stop > begin_ && buffer_[stop - 1] == '\r' && (ended || buffer_[position] == '\n')) --stop;
@@ -138,7 +138,7 @@ void CsvFields::read_quoted(CsvField& field) {
   if (position < end_ && buffer_[position] != separator_ && buffer_[position] != '\n') {
     refuse(field.line, field.column,
            "closing quote must be followed by a separator, got " +
-               quoted({buffer_.data() + position, 1}));
+               in_quotes({buffer_.data() + position, 1}));
   }
   field.quoted = true;
   field.text = {buffer_.data() + begin_ + 1, length};

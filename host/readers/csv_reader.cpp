@@ -97,7 +97,7 @@ class CsvReader {
       const std::size_t j = std::max(name, number);
       fields_.refuse(first[j].line, first[j].column,
                      "first row must hold only names or only numbers, got " +
-                         quoted(first[name].text) + " and " + quoted(first[number].text) +
+                         in_quotes(first[name].text) + " and " + in_quotes(first[number].text) +
                          " (quote a name that looks like a number)");
     }
     if (!has_header_) {
@@ -144,15 +144,15 @@ class CsvReader {
   template <class T>
   void store(const CsvField& field, MatrixFile& out, std::vector<T>& values) {
     if (field.column == 1) begin_row(out, values);
-    if (field.column > n_fields_) refuse_ragged(field);
+    if (field.column > n_fields_ || (field.ends_record && field.column < n_fields_)) {
+      refuse_ragged(field);
+    }
     if (field.column == 1 && has_row_names_) {
       out.row_names.emplace_back(field.text);
     } else {
       values.push_back(number<T>(field));
     }
-    if (!field.ends_record) return;
-    if (field.column < n_fields_) refuse_ragged(field);
-    ++out.rows;
+    if (field.ends_record) ++out.rows;
   }
 
   template <class T>
@@ -174,19 +174,19 @@ class CsvReader {
       case NumberKind::kMissing:
         if (options_.allow_missing) return static_cast<T>(number.value);
         fields_.refuse(field.line, field.column,
-                       "field must be a number, got a missing value " + quoted(field.text));
+                       "field must be a number, got a missing value " + in_quotes(field.text));
       case NumberKind::kText:
         fields_.refuse(field.line, field.column,
-                       "field must be a number, got " + quoted(field.text));
+                       "field must be a number, got " + in_quotes(field.text));
       case NumberKind::kOutOfRange:
         fields_.refuse(field.line, field.column,
-                       "field must be within the range of double, got " + quoted(field.text));
+                       "field must be within the range of double, got " + in_quotes(field.text));
     }
     const T value = static_cast<T>(number.value);
     if constexpr (std::is_same_v<T, float>) {
       if (std::isinf(value) && !std::isinf(number.value)) {
         fields_.refuse(field.line, field.column,
-                       "field must be within the range of float, got " + quoted(field.text));
+                       "field must be within the range of float, got " + in_quotes(field.text));
       }
     }
     return value;

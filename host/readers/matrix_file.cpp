@@ -47,7 +47,7 @@ Format find_format(const std::string& path) {
   throw Error(Errc::kInvalidArgument,
               "read_matrix: file name must end in .npy, .csv, .tsv, .svm, .svmlight, .libsvm or "
               ".mtx, with or without .gz, got " +
-                  quoted(path));
+                  in_quotes(path));
 }
 
 std::unique_ptr<ByteSource> open_source(const std::string& function, const std::string& path) {

@@ -56,7 +56,7 @@ class MatrixMarketReader {
     if (!lines_.next(line)) refuse_file("file must start with %%MatrixMarket, got an empty file");
     LineTokens tokens(line);
     if (lower(tokens.next()) != "%%matrixmarket") {
-      lines_.refuse(1, "file must start with %%MatrixMarket, got " + quoted(line));
+      lines_.refuse(1, "file must start with %%MatrixMarket, got " + in_quotes(line));
     }
     pick(tokens, "object", {"matrix"});
     coordinate_ = pick(tokens, "format", {"coordinate", "array"}) == "coordinate";
@@ -80,7 +80,7 @@ class MatrixMarketReader {
       rule += (rule.empty() ? "" : ", ") + std::string(word);
     }
     lines_.refuse(tokens.column(),
-                  std::string(what) + " must be one of: " + rule + "; got " + quoted(token));
+                  std::string(what) + " must be one of: " + rule + "; got " + in_quotes(token));
   }
 
   void read_sizes() {
@@ -191,7 +191,7 @@ class MatrixMarketReader {
           most == INT64_MAX ? "an integer of at least " + std::to_string(least)
                             : "within " + std::to_string(least) + " .. " + std::to_string(most);
       lines_.refuse(tokens.column(),
-                    std::string(what) + " must be " + rule + ", got " + quoted(token));
+                    std::string(what) + " must be " + rule + ", got " + in_quotes(token));
     }
     return value;
   }
@@ -204,15 +204,15 @@ class MatrixMarketReader {
   void expect_line_end(LineTokens& tokens) {
     const std::string_view token = tokens.next();
     if (!token.empty()) {
-      lines_.refuse(tokens.column(), "line must end here, got " + quoted(token));
+      lines_.refuse(tokens.column(), "line must end here, got " + in_quotes(token));
     }
   }
 
   void expect_end() {
     std::string_view line;
     if (next_content(line)) {
-      lines_.refuse(
-          1, "file must end after its " + std::to_string(count_) + " entries, got " + quoted(line));
+      lines_.refuse(1, "file must end after its " + std::to_string(count_) + " entries, got " +
+                           in_quotes(line));
     }
   }
 

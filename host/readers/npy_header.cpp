@@ -41,8 +41,8 @@ class HeaderParser {
         header.shape = parse_shape();
         has_shape = true;
       } else {
-        refuse(key_position,
-               "header keys must be descr, fortran_order and shape, once each, got " + quoted(key));
+        refuse(key_position, "header keys must be descr, fortran_order and shape, once each, got " +
+                                 in_quotes(key));
       }
       if (!take(',')) {
         expect('}');
@@ -52,7 +52,7 @@ class HeaderParser {
     skip_blanks();
     if (position_ != text_.size()) refuse(position_, "header must end after its '}', got more");
     if (!has_descr || !has_order || !has_shape) {
-      refuse(0, "header must have descr, fortran_order and shape, got " + quoted(text_));
+      refuse(0, "header must have descr, fortran_order and shape, got " + in_quotes(text_));
     }
   }
 
@@ -74,7 +74,7 @@ class HeaderParser {
   void expect(char c) {
     if (take(c)) return;
     refuse(position_, std::string("header must have '") + c + "' here, got " +
-                          quoted(text_.substr(position_, 10)));
+                          in_quotes(text_.substr(position_, 10)));
   }
 
   std::string parse_string() {
@@ -84,7 +84,7 @@ class HeaderParser {
         quote == '\'' || quote == '"' ? text_.find(quote, position_ + 1) : std::string_view::npos;
     if (end == std::string_view::npos) {
       refuse(position_,
-             "header must have a quoted word here, got " + quoted(text_.substr(position_, 10)));
+             "header must have a quoted word here, got " + in_quotes(text_.substr(position_, 10)));
     }
     std::string word(text_.substr(position_ + 1, end - position_ - 1));
     position_ = end + 1;
@@ -101,7 +101,7 @@ class HeaderParser {
       return value;
     }
     refuse(position_,
-           "fortran_order must be True or False, got " + quoted(text_.substr(position_, 10)));
+           "fortran_order must be True or False, got " + in_quotes(text_.substr(position_, 10)));
   }
 
   std::vector<Index> parse_shape() {
@@ -114,7 +114,7 @@ class HeaderParser {
       const auto [stop, error] = std::from_chars(first, text_.data() + text_.size(), size);
       if (error != std::errc() || size < 0) {
         refuse(position_, "shape must hold sizes of at least 0 that fit 63 bits, got " +
-                              quoted(text_.substr(position_, 24)));
+                              in_quotes(text_.substr(position_, 24)));
       }
       position_ += static_cast<std::size_t>(stop - first);
       shape.push_back(size);

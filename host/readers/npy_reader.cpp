@@ -56,7 +56,7 @@ Dtype parse_dtype(const ByteSource& source, const NpyHeader& header) {
   }
   refuse_at_byte(source, 0,
                  "dtype must be bool, an integer of 1 to 8 bytes or a float of 2, 4 or 8, got " +
-                     quoted(descr));
+                     in_quotes(descr));
 }
 
 double to_double(Half half) {

@@ -62,7 +62,7 @@ bool parse_index(std::string_view text, Index& value) {
   return error == std::errc() && stop == end;
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   constexpr std::size_t kLongest = 40;
   constexpr char kHex[] = "0123456789abcdef";
   std::string out = "'";

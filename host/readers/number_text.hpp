@@ -31,6 +31,6 @@ bool parse_index(std::string_view text, Index& value);
 std::string_view trim(std::string_view text);
 
 /// The text in quotes, for a message: control characters escaped, long text cut.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 }  // namespace thresher

@@ -51,10 +51,10 @@ double require_number(const TextLines& lines, Index column, std::string_view wha
       as_float && std::isfinite(number.value) && std::isinf(static_cast<float>(number.value));
   if (number.kind == NumberKind::kOutOfRange || (is_number && overflows)) {
     lines.refuse(column, std::string(what) + " must be within the range of " +
-                             (overflows ? "float" : "double") + ", got " + quoted(text));
+                             (overflows ? "float" : "double") + ", got " + in_quotes(text));
   }
   if (!is_number) {
-    lines.refuse(column, std::string(what) + " must be a number, got " + quoted(text));
+    lines.refuse(column, std::string(what) + " must be a number, got " + in_quotes(text));
   }
   return number.value;
 }

@@ -17,18 +17,18 @@ SparseEntry parse_entry(const TextLines& lines, const LineTokens& tokens, std::s
                         Index row, Index before, bool as_float) {
   const std::size_t colon = token.find(':');
   if (colon == std::string_view::npos) {
-    lines.refuse(tokens.column(), "entry must be index:value, got " + quoted(token));
+    lines.refuse(tokens.column(), "entry must be index:value, got " + in_quotes(token));
   }
   const std::string_view name = token.substr(0, colon);
   if (name == "qid") {
-    lines.refuse(tokens.column(), "qid must be absent (ranking data), got " + quoted(token));
+    lines.refuse(tokens.column(), "qid must be absent (ranking data), got " + in_quotes(token));
   }
   SparseEntry entry{row, 0, 0.0};
   if (!parse_index(name, entry.col) || entry.col < 0) {
-    lines.refuse(tokens.column(), "index must be an integer of at least 0, got " + quoted(name));
+    lines.refuse(tokens.column(), "index must be an integer of at least 0, got " + in_quotes(name));
   }
   if (entry.col <= before) {
-    lines.refuse(tokens.column(), "indices must ascend within a line, got " + quoted(name) +
+    lines.refuse(tokens.column(), "indices must ascend within a line, got " + in_quotes(name) +
                                       " after " + std::to_string(before));
   }
   entry.value = require_number(lines, tokens.column() + static_cast<Index>(colon) + 1, "value",
