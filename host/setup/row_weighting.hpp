@@ -29,6 +29,10 @@ struct RowWeighting {
   const double* column(const Columns& columns, Index j) const;
   /// Weighted mean of what column() returns: mean[j], or 0 for a direct column.
   double column_mean(Index j) const;
+
+  /// xhat_j about its weighted mean (as it is without centring), on every row, those without weight
+  /// included: what a coefficient adds to the fitted values.
+  void centred_column(const Columns& columns, Index j, double* out) const;
 };
 
 /// Builds weightings for all `weights` (each (n), >= 0, not all 0; rescaled here) in one pass over

@@ -1,0 +1,207 @@
+#include "setup/certificate.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "backend/simd.hpp"
+
+namespace thresher {
+namespace {
+
+std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+/// The gap at s and its derivative.
+struct GapAt {
+  double value;
+  double slope;
+};
+
+GapAt gap_at(double s, double half_r_minus_q, double half_q, const std::vector<GapTerm>& terms) {
+  GapAt out{half_r_minus_q + (1.0 - s) * (1.0 - s) * half_q, -2.0 * (1.0 - s) * half_q};
+  for (const GapTerm& t : terms) {
+    // Written so that nothing cancels: a|b| - s b g is |b| (a - s|g|) where b and g agree.
+    const double size = std::fabs(t.b);
+    const bool agree = t.b * t.g >= 0.0;
+    double value = size * (agree ? t.a - s * std::fabs(t.g) : t.a + s * std::fabs(t.g)) +
+                   0.5 * t.e * t.b * t.b;
+    double slope = -t.b * t.g;
+    if (t.e > 0.0) {
+      const double excess = s * std::fabs(t.g) - t.a;
+      if (excess > 0.0) {
+        // With c_j(s) the three terms are the square (e|b| - excess)^2 / (2e), if b and g agree.
+        const double signed_size = agree ? size : -size;
+        const double root = t.e * signed_size - excess;
+        value = root * root / (2.0 * t.e) + t.a * (size - signed_size);
+        slope = -root * std::fabs(t.g) / t.e;
+      }
+    }
+    out.value += value;
+    out.slope += slope;
+  }
+  return out;
+}
+
+}  // namespace
+
+double smallest_gap(double half_r_minus_q, double half_q, const std::vector<GapTerm>& terms) {
+  double s1 = 1.0;
+  for (const GapTerm& t : terms) {
+    if (t.e == 0.0 && std::fabs(t.g) > t.a) s1 = std::min(s1, t.a / std::fabs(t.g));
+    if (std::isnan(t.g) || std::isnan(t.b)) return std::numeric_limits<double>::quiet_NaN();
+  }
+  const GapAt end = gap_at(s1, half_r_minus_q, half_q, terms);
+  if (!(end.slope > 0.0)) return end.value;
+  double low = 0.0, high = s1;
+  for (int step = 0; step < 60; ++step) {
+    const double middle = 0.5 * (low + high);
+    if (gap_at(middle, half_r_minus_q, half_q, terms).slope > 0.0) {
+      high = middle;
+    } else {
+      low = middle;
+    }
+  }
+  return std::min(end.value, gap_at(low, half_r_minus_q, half_q, terms).value);
+}
+
+std::vector<double> residual(const Columns& columns, const Problem& problem,
+                             const SparseCoef& coef) {
+  const Index n = columns.n_samples();
+  const RowWeighting& rows = *problem.rows;
+  std::vector<double> r(at(n));
+  for (Index i = 0; i < n; ++i) r[at(i)] = problem.y->value[at(i)] - problem.y_mean;
+  constexpr std::size_t kColumns = 8;  // centred copies held at a time
+  std::vector<double> copies(kColumns * at(n));
+  const double* x[kColumns];
+  double alpha[kColumns];
+  for (std::size_t first = 0; first < coef.size(); first += kColumns) {
+    const std::size_t count = std::min(kColumns, coef.size() - first);
+    for (std::size_t k = 0; k < count; ++k) {
+      double* copy = copies.data() + k * at(n);
+      rows.centred_column(columns, coef[first + k].first, copy);
+      x[k] = copy;
+      alpha[k] = -coef[first + k].second;
+    }
+    simd().axpys(n, static_cast<Index>(count), alpha, x, r.data());
+  }
+  if (problem.intercept) {
+    double mean = 0.0;
+    for (const Index i : rows.rows) mean += rows.weight[at(i)] * r[at(i)];
+    for (double& value : r) value -= mean;
+  }
+  return r;
+}
+
+Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
+               const SparseCoef& coef, const std::vector<double>& r, double relative_gap,
+               double tol, bool want_prediction) {
+  const RowWeighting& rows = *problem.rows;
+  const int ky = problem.y->exponent;
+  Fit fit;
+  double loss = 0.0;
+  for (const Index i : rows.rows) loss += rows.weight[at(i)] * r[at(i)] * r[at(i)];
+  double penalty = 0.0;
+  bool finite = std::isfinite(loss);
+  double shift = 0.0;  // what the centred columns hide from the intercept, in units of y
+  fit.coef.reserve(coef.size());
+  for (const auto& [j, b] : coef) {
+    penalty += problem.a(j, lambda) * std::fabs(b) + 0.5 * problem.e(j, lambda) * b * b;
+    const double given = std::ldexp(b, ky - columns.exponent(j));
+    finite = finite && std::isfinite(given);
+    if (given != 0.0) fit.coef.emplace_back(j, given);
+    shift += given * columns.mean(j);
+  }
+  fit.objective = std::ldexp(0.5 * loss + penalty, 2 * ky);
+  fit.train_error = std::ldexp(loss, 2 * ky);
+  fit.gap = relative_gap;
+  fit.deviance = problem.negligible ? 0.0 : 1.0 - 0.5 * loss / problem.null_loss;
+  fit.intercept = 0.0;
+  if (problem.intercept) {
+    // b0 makes the weighted mean residual 0: in hat units mean(yhat) - sum mean_j b_j.
+    double hat = problem.y_mean;
+    for (const auto& [j, b] : coef) {
+      const Index direct = rows.direct_index(j);
+      if (direct < 0) {
+        hat -= rows.mean[at(j)] * b;
+      } else {
+        const Index first = rows.rows.front();
+        const double whole =
+            std::ldexp(element(columns.source(), first, j) - columns.mean(j), -columns.exponent(j));
+        hat -= (whole - rows.column(columns, j)[first]) * b;
+      }
+    }
+    fit.intercept = problem.y->centre + std::ldexp(hat, ky) - shift;
+    finite = finite && std::isfinite(fit.intercept);
+  }
+  fit.held_out_error = std::numeric_limits<double>::quiet_NaN();
+  if (!problem.held_out.empty()) {
+    double sum = 0.0, total = 0.0;
+    for (std::size_t k = 0; k < problem.held_out.size(); ++k) {
+      const double error = r[at(problem.held_out[k])];
+      const double w = problem.held_out_weight[k];
+      if (w > 0.0) sum += w * error * error;
+      total += w;
+    }
+    if (total > 0.0) fit.held_out_error = std::ldexp(sum / total, 2 * ky);
+    if (want_prediction) {
+      for (const Index i : problem.held_out) {
+        fit.held_out_prediction.push_back(problem.y->centre +
+                                          std::ldexp(problem.y->value[at(i)] - r[at(i)], ky));
+      }
+    }
+  }
+  finite = finite && std::isfinite(fit.objective) && std::isfinite(relative_gap);
+  fit.status = !finite               ? Status::kNumericalBreakdown
+               : relative_gap <= tol ? Status::kConverged
+                                     : Status::kIterationLimit;
+  return fit;
+}
+
+Fit certify(const Columns& columns, const Problem& problem, double lambda, const SparseCoef& coef,
+            double tol, bool want_prediction) {
+  const Index n = columns.n_samples();
+  const RowWeighting& rows = *problem.rows;
+  const std::vector<double> r = residual(columns, problem, coef);
+  if (problem.negligible) {
+    return finish_fit(columns, problem, lambda, coef, r, 0.0, tol, want_prediction);
+  }
+  // At lambda = 0 every feature without a fixed L2 part is unpenalised.
+  std::shared_ptr<const Projector> projector = problem.projector;
+  if (lambda == 0.0) {
+    std::vector<Index> free;
+    for (Index j = 0; j < columns.n_features(); ++j) {
+      if (!problem.excluded(j) && problem.e(j, 0.0) == 0.0) free.push_back(j);
+    }
+    projector = std::make_shared<Projector>(columns, rows, problem.intercept, free);
+  }
+
+  std::vector<double> q(at(n), 0.0);
+  for (const Index i : rows.rows) q[at(i)] = r[at(i)];
+  if (projector) projector->project(rows, q);
+  double half_q = 0.0, half_rq = 0.0;
+  std::vector<double> z(at(n), 0.0);
+  for (const Index i : rows.rows) {
+    const double w = rows.weight[at(i)];
+    z[at(i)] = w * q[at(i)];
+    half_q += 0.5 * z[at(i)] * q[at(i)];
+    const double d = r[at(i)] - q[at(i)];
+    half_rq += 0.5 * w * d * d;
+  }
+
+  std::vector<GapTerm> terms;
+  auto next = coef.begin();
+  for (Index j = 0; j < columns.n_features(); ++j) {
+    double b = 0.0;
+    if (next != coef.end() && next->first == j) b = (next++)->second;
+    if (problem.excluded(j)) continue;
+    const double a = problem.a(j, lambda);
+    const double e = problem.e(j, lambda);
+    if (a == 0.0 && e == 0.0) continue;
+    const double g = simd().dot(n, rows.column(columns, j), z.data());
+    if (b != 0.0 || !(std::fabs(g) <= a)) terms.push_back({a, e, b, g});
+  }
+  const double gap = smallest_gap(half_rq, half_q, terms) / problem.null_loss;
+  return finish_fit(columns, problem, lambda, coef, r, gap, tol, want_prediction);
+}
+
+}  // namespace thresher

@@ -1,0 +1,266 @@
+#include "setup/columns.hpp"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <mutex>
+#include <new>
+#include <string>
+#include <thread>
+
+#include "backend/simd.hpp"
+#include "thresher/error.hpp"
+
+namespace thresher {
+namespace {
+
+/// One block of columns as contiguous vectors: borrowed where X is column-major, else gathered.
+template <class T>
+class BlockReader {
+ public:
+  BlockReader(const MatrixView<const T>& X, Index first, Index last) : X_(X), first_(first) {
+    if (X.row_stride == 1) return;
+    const auto n = static_cast<std::size_t>(X.rows);
+    values_.resize(n * static_cast<std::size_t>(last - first));
+    // Rows outermost: a row-major X is then read in memory order.
+    for (Index i = 0; i < X.rows; ++i) {
+      const T* source = X.data + i * X.row_stride + first * X.col_stride;
+      T* target = values_.data() + i;
+      for (Index j = first; j < last; ++j, source += X.col_stride, target += n) *target = *source;
+    }
+  }
+
+  const T* column(Index j) const {
+    if (values_.empty()) return X_.data + j * X_.col_stride;
+    return values_.data() + (j - first_) * X_.rows;
+  }
+
+ private:
+  MatrixView<const T> X_;
+  Index first_;
+  std::vector<T> values_;
+};
+
+double centre(Index n, const double* x, double mean, double scale, double* out) {
+  return simd().centre_f64(n, x, mean, scale, out);
+}
+double centre(Index n, const float* x, double mean, double scale, double* out) {
+  return simd().centre_f32(n, x, mean, scale, out);
+}
+ColumnScan scan(Index n, const double* x, const std::uint8_t* counts) {
+  return simd().scan_f64(n, x, counts);
+}
+ColumnScan scan(Index n, const float* x, const std::uint8_t* counts) {
+  return simd().scan_f32(n, x, counts);
+}
+
+/// (x - mean) * 2^-exponent; two factors where the power itself is out of range.
+template <class T>
+double centre_by_exponent(Index n, const T* x, double mean, int exponent, double* out) {
+  if (exponent > -1000 && exponent < 1000) {
+    return centre(n, x, mean, std::ldexp(1.0, -exponent), out);
+  }
+  double squares = 0.0;
+  for (Index i = 0; i < n; ++i) {
+    out[i] = std::ldexp(static_cast<double>(x[i]) - mean, -exponent);
+    squares += out[i] * out[i];
+  }
+  return squares;
+}
+
+double round_up(double value) {
+  return value * (1.0 + 1e-10);  // far above the rounding of a sum of squares, far below any bound
+}
+
+Index n_blocks(Index p) { return (p + kColumnBlock - 1) / kColumnBlock; }
+
+}  // namespace
+
+void Columns::Free::operator()(double* p) const { std::free(p); }
+
+Columns::Columns(const AnyMatrix& X, bool do_centre, const std::vector<std::uint8_t>& counts,
+                 const ThreadPool& pool, const Visitor& visit)
+    : X_(X), n_(rows(X)), p_(cols(X)), centre_(do_centre) {
+  const auto p = static_cast<std::size_t>(p_);
+  mean_.assign(p, 0.0);
+  max_abs_.assign(p, 0.0);
+  norm_.assign(p, 0.0);
+  exponent_.assign(p, 0);
+
+  const double n_counted =
+      counts.empty() ? static_cast<double>(n_)
+                     : static_cast<double>(std::count_if(counts.begin(), counts.end(),
+                                                         [](std::uint8_t c) { return c != 0; }));
+  const double eps = std::numeric_limits<double>::epsilon();
+  const std::uint8_t* count_data = counts.empty() ? nullptr : counts.data();
+  std::mutex bad_mutex;
+  Index bad_column = p_;
+
+  std::visit(
+      [&](const auto& view) {
+        pool.run(n_blocks(p_), [&](Index block, int) {
+          const Index first = block * kColumnBlock;
+          const Index last = std::min(p_, first + kColumnBlock);
+          const BlockReader reader(view, first, last);
+          std::vector<double> buffer(static_cast<std::size_t>(n_));
+          for (Index j = first; j < last; ++j) {
+            const auto* x = reader.column(j);
+            const ColumnScan seen = scan(n_, x, count_data);
+            if (!seen.finite) {
+              const std::lock_guard lock(bad_mutex);
+              bad_column = std::min(bad_column, j);
+              return;
+            }
+            const std::size_t at_j = at(j);
+            max_abs_[at_j] = seen.max_abs;
+            // A first mean from the sum, corrected by the mean of what is left: exact to rounding
+            // also when the sum has cancelled or the values are huge.
+            double mean = 0.0;
+            if (centre_ && n_counted > 0) {
+              mean = seen.sum / n_counted;
+              if (!std::isfinite(mean)) mean = 0.0;
+              double left = 0.0;
+              for (Index i = 0; i < n_; ++i) {
+                if (count_data == nullptr || count_data[i] != 0) {
+                  left += (static_cast<double>(x[i]) - mean) / n_counted;
+                }
+              }
+              mean += left;
+            }
+            mean_[at_j] = mean;
+            double largest = 0.0;
+            for (Index i = 0; i < n_; ++i) {
+              largest = std::max(largest, std::fabs(static_cast<double>(x[i]) - mean));
+            }
+            int exponent = 0;
+            if (largest > 0.0) std::frexp(largest, &exponent);
+            exponent_[at_j] = exponent;
+            const double squares = centre_by_exponent(n_, x, mean, exponent, buffer.data());
+            double counted_squares = squares;
+            if (count_data != nullptr) {
+              counted_squares = 0.0;
+              for (Index i = 0; i < n_; ++i) {
+                if (count_data[i] != 0) {
+                  counted_squares +=
+                      buffer[static_cast<std::size_t>(i)] * buffer[static_cast<std::size_t>(i)];
+                }
+              }
+            }
+            const double sd = std::sqrt(counted_squares / std::max(1.0, n_counted));
+            const double noise =
+                static_cast<double>(n_) * eps * std::ldexp(seen.max_abs, -exponent);
+            if (centre_ && counts.empty() && sd <= noise) {
+              norm_[at_j] = 0.0;  // constant: compute_column writes exact zeros
+              exponent_[at_j] = 0;
+              std::fill(buffer.begin(), buffer.end(), 0.0);
+            } else {
+              norm_[at_j] = round_up(std::sqrt(squares));
+            }
+            if (visit) visit(j, buffer.data());
+          }
+        });
+      },
+      X_);
+
+  if (bad_column < p_) {
+    for (Index i = 0; i < n_; ++i) {
+      const double value = element(X_, i, bad_column);
+      if (!std::isfinite(value)) {
+        throw Error(Errc::kInvalidArgument,
+                    "fit: X must be finite, got " +
+                        std::string(std::isnan(value) ? "NaN" : "infinity") + " in row " +
+                        std::to_string(i) + ", column " + std::to_string(bad_column));
+      }
+    }
+  }
+
+  // Untouched pages of this allocation cost nothing, so lazy columns need no second structure.
+  const std::size_t bytes = static_cast<std::size_t>(n_) * p * sizeof(double);
+  storage_.reset(static_cast<double*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)));
+  if (!storage_) {
+    throw Error(Errc::kOutOfMemory,
+                "fit: X must fit in memory, need " + std::to_string(bytes) + " bytes");
+  }
+  built_ = std::make_unique<std::atomic<std::uint8_t>[]>(p);
+}
+
+void Columns::compute_column(Index j, double* out) const {
+  if (norm_[at(j)] == 0.0) {
+    std::fill(out, out + n_, 0.0);
+    return;
+  }
+  std::visit(
+      [&](const auto& view) {
+        const BlockReader reader(view, j, j + 1);
+        centre_by_exponent(n_, reader.column(j), mean_[at(j)], exponent_[at(j)], out);
+      },
+      X_);
+}
+
+const double* Columns::column(Index j) const {
+  std::atomic<std::uint8_t>& state = built_[at(j)];
+  double* out = storage_.get() + j * n_;
+  if (state.load(std::memory_order_acquire) == 2) return out;
+  std::uint8_t expected = 0;
+  if (state.compare_exchange_strong(expected, 1)) {
+    compute_column(j, out);
+    state.store(2, std::memory_order_release);
+  } else {
+    while (state.load(std::memory_order_acquire) != 2) sched_yield();
+  }
+  return out;
+}
+
+void Columns::build_all(const ThreadPool& pool) const {
+  std::visit(
+      [&](const auto& view) {
+        pool.run(n_blocks(p_), [&](Index block, int) {
+          const Index first = block * kColumnBlock;
+          const Index last = std::min(p_, first + kColumnBlock);
+          const BlockReader reader(view, first, last);
+          for (Index j = first; j < last; ++j) {
+            if (built_[at(j)].load(std::memory_order_acquire) == 2) continue;
+            double* out = storage_.get() + j * n_;
+            if (norm_[at(j)] == 0.0) {
+              std::fill(out, out + n_, 0.0);
+            } else {
+              centre_by_exponent(n_, reader.column(j), mean_[at(j)], exponent_[at(j)], out);
+            }
+            built_[at(j)].store(2, std::memory_order_release);
+          }
+        });
+      },
+      X_);
+}
+
+void Columns::for_each(const ThreadPool& pool,
+                       const std::function<void(Index, const double*)>& visit) const {
+  std::visit(
+      [&](const auto& view) {
+        pool.run(n_blocks(p_), [&](Index block, int) {
+          const Index first = block * kColumnBlock;
+          const Index last = std::min(p_, first + kColumnBlock);
+          const BlockReader reader(view, first, last);
+          std::vector<double> buffer(static_cast<std::size_t>(n_));
+          for (Index j = first; j < last; ++j) {
+            if (built_[at(j)].load(std::memory_order_acquire) == 2) {
+              visit(j, storage_.get() + j * n_);
+              continue;
+            }
+            if (norm_[at(j)] == 0.0) {
+              std::fill(buffer.begin(), buffer.end(), 0.0);
+            } else {
+              centre_by_exponent(n_, reader.column(j), mean_[at(j)], exponent_[at(j)],
+                                 buffer.data());
+            }
+            visit(j, buffer.data());
+          }
+        });
+      },
+      X_);
+}
+
+}  // namespace thresher
