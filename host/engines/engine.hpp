@@ -10,12 +10,15 @@
 
 namespace thresher {
 
+class HalfPanels;
+
 /// What an engine is given: problems over the same columns. Const for the engine.
 struct Batch {
   const Columns& columns;
   const std::vector<Problem>& problems;
   const Options& options;
   bool want_prediction;  ///< fill Fit::held_out_prediction
+  const HalfPanels* panels = nullptr;  ///< X in half precision, if it was made with the columns
 };
 
 // Each engine solves every problem's whole path, in any order of problems, and hands each fit to

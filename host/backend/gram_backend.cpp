@@ -1,0 +1,233 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "backend/blas.hpp"
+#include "backend/cpu_working_set_backend.hpp"
+#include "backend/simd.hpp"
+
+namespace thresher {
+namespace {
+
+std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+constexpr Index kGramBlock = 256;  // columns of X'WX one task computes
+
+}  // namespace
+
+std::vector<GramMatrix> make_gram_matrices(
+    const Columns& columns, const std::vector<std::shared_ptr<const RowWeighting>>& rows,
+    const ThreadPool& pool) {
+  const Index n = columns.n_samples();
+  const Index p = columns.n_features();
+  std::vector<GramMatrix> out(rows.size());
+  const Index n_blocks = (p + kGramBlock - 1) / kGramBlock;
+  for (std::size_t k = 0; k < rows.size(); ++k) {
+    const RowWeighting& weights = *rows[k];
+    out[k].rows = rows[k];
+    out[k].values.resize(at(p * p));
+    double* gram = out[k].values.data();
+    // With equal weights on all rows the columns serve as they are.
+    const bool plain = weights.uniform && weights.direct.empty();
+    const Index m = plain ? n : static_cast<Index>(weights.rows.size());
+    std::vector<double> weighted;
+    if (!plain) {
+      weighted.resize(at(m * p));
+      columns.for_each(pool, [&](Index j, const double*) {
+        const double* x = weights.column(columns, j);
+        const double mean = weights.column_mean(j);
+        double* target = weighted.data() + j * m;
+        for (const Index i : weights.rows) {
+          *target++ = std::sqrt(weights.weight[at(i)]) * (x[i] - mean);
+        }
+      });
+    }
+    const double* x = plain ? columns.matrix() : weighted.data();
+    const double scale = plain ? weights.weight.front() : 1.0;
+    pool.run(n_blocks, [&](Index block, int) {
+      const Index first = block * kGramBlock;
+      const Index count = std::min(kGramBlock, p - first);
+      blas::syrk_lower(count, m, scale, x + first * m, m, 0.0, gram + first * p + first, p);
+      const Index below = p - first - count;
+      if (below > 0) {
+        blas::gemm(true, false, below, count, m, scale, x + (first + count) * m, m, x + first * m,
+                   m, 0.0, gram + first * p + first + count, p);
+      }
+    });
+    for (Index j = 0; j < p; ++j) {
+      for (Index i = j + 1; i < p; ++i) gram[i * p + j] = gram[j * p + i];
+    }
+  }
+  return out;
+}
+
+struct GramBackend::Candidate {
+  Index lambda_index = 0;
+  SparseCoef coef;
+  ActiveSet::Outcome outcome;
+  Index n_dependent = 0;
+};
+
+GramBackend::GramBackend(const Columns& columns, const std::vector<GramMatrix>& grams,
+                         Index max_look_ahead)
+    : columns_(columns), grams_(grams), look_ahead_(max_look_ahead) {}
+
+GramBackend::~GramBackend() = default;
+
+void GramBackend::load(std::span<const Index>, std::span<const Problem* const> problems) {
+  problem_ = problems.front();
+  const RowWeighting& rows = *problem_->rows;
+  const GramMatrix* gram = nullptr;
+  for (const GramMatrix& candidate : grams_) {
+    if (candidate.rows == problem_->rows) gram = &candidate;
+  }
+  const Index n = columns_.n_samples();
+  const Index p = columns_.n_features();
+  std::vector<double> z(at(n), 0.0);
+  double squares = 0.0;
+  for (const Index i : rows.rows) {
+    z[at(i)] = rows.weight[at(i)] * (problem_->y->value[at(i)] - problem_->y_mean);
+    squares += z[at(i)] * z[at(i)];
+  }
+  std::vector<double> xty(at(p));
+  std::vector<const double*> x(at(p));
+  for (Index j = 0; j < p; ++j) x[at(j)] = rows.column(columns_, j);
+  simd().dots(n, x.data(), p, z.data(), xty.data());
+  products_ =
+      std::make_unique<GramProducts>(gram->values.data(), std::move(xty), std::sqrt(squares), p);
+  solver_ = std::make_unique<ActiveSet>(columns_, *problem_, *products_);
+  solver_->start_from(problem_->start, problem_->lambda.empty() ? 0.0 : problem_->lambda.front());
+  working_set_.clear();
+  for (Index j = 0; j < p; ++j) {
+    if (!problem_->excluded(j)) working_set_.push_back(j);
+  }
+  failed_ = -1;
+}
+
+void GramBackend::choose_working_sets(std::span<const PathBlock>) {
+  // Products with all features are at hand: the working set is everything.
+}
+
+void GramBackend::solve_working_sets(std::span<const PathBlock> blocks, Index max_iterations) {
+  const PathBlock& block = blocks.front();
+  if (failed_ >= 0) {
+    // The solve ended at the last candidate: go back to the one that failed, then let the products
+    // computed from X replace those of the Gram matrix there.
+    const Candidate& failed = candidates_[at(failed_)];
+    solver_->solve(problem_->lambda[at(failed.lambda_index)], working_set_, max_iterations);
+    products_->correct(correlation_.data() + failed_ * columns_.n_features());
+    solver_->refresh();
+    failed_ = -1;
+  }
+  candidates_.resize(at(block.count));
+  for (Index k = 0; k < block.count; ++k) {
+    Candidate& candidate = candidates_[at(k)];
+    candidate.lambda_index = block.first + k;
+    candidate.outcome =
+        solver_->solve(problem_->lambda[at(candidate.lambda_index)], working_set_, max_iterations);
+    candidate.n_dependent = solver_->n_dependent();
+    candidate.coef = solver_->coef();
+  }
+}
+
+void GramBackend::correlate(std::span<const PathBlock> blocks) {
+  const Index m = blocks.front().count;
+  const Index n = columns_.n_samples();
+  const Index p = columns_.n_features();
+  const RowWeighting& rows = *problem_->rows;
+  residual_.resize(at(n * m));
+  weighted_.assign(at(n * m), 0.0);
+  correlation_.resize(at(p * m));
+  if (rows.direct.empty()) {
+    coef_.assign(at(p * m), 0.0);
+    for (Index k = 0; k < m; ++k) {
+      for (const auto& [j, b] : candidates_[at(k)].coef) coef_[at(k * p + j)] = b;
+      for (Index i = 0; i < n; ++i) {
+        residual_[at(k * n + i)] = problem_->y->value[at(i)] - problem_->y_mean;
+      }
+    }
+    blas::gemm(false, false, n, m, p, -1.0, columns_.matrix(), n, coef_.data(), p, 1.0,
+               residual_.data(), n);
+  } else {
+    for (Index k = 0; k < m; ++k) {
+      const std::vector<double> r = residual(columns_, *problem_, candidates_[at(k)].coef);
+      std::copy(r.begin(), r.end(), residual_.begin() + k * n);
+    }
+  }
+  for (Index k = 0; k < m; ++k) {
+    double* r = residual_.data() + k * n;
+    if (problem_->intercept) {
+      double mean = 0.0;
+      for (const Index i : rows.rows) mean += rows.weight[at(i)] * r[i];
+      for (Index i = 0; i < n; ++i) r[i] -= mean;
+    }
+    for (const Index i : rows.rows) weighted_[at(k * n + i)] = rows.weight[at(i)] * r[i];
+  }
+  blas::gemm(true, false, p, m, n, 1.0, columns_.matrix(), n, weighted_.data(), n, 0.0,
+             correlation_.data(), p);
+  for (const Index j : rows.direct) {
+    for (Index k = 0; k < m; ++k) {
+      correlation_[at(k * p + j)] =
+          simd().dot(n, rows.column(columns_, j), weighted_.data() + k * n);
+    }
+  }
+}
+
+void GramBackend::certify(std::span<const PathBlock> blocks, std::span<CandidateReport> reports) {
+  const Index n = columns_.n_samples();
+  const Index p = columns_.n_features();
+  const RowWeighting& rows = *problem_->rows;
+  std::vector<GapTerm> terms;
+  for (Index k = 0; k < blocks.front().count; ++k) {
+    const Candidate& candidate = candidates_[at(k)];
+    CandidateReport& report = reports[at(k)];
+    report = {};
+    report.exact = candidate.outcome.exact;
+    const double lambda = problem_->lambda[at(candidate.lambda_index)];
+    if (lambda == 0.0 || problem_->projector) {
+      // Unpenalised features: the general form, with its projection.
+      const Fit fit = thresher::certify(columns_, *problem_, lambda, candidate.coef, 1.0, false);
+      report.gap = fit.gap;
+      report.finite = fit.status != Status::kNumericalBreakdown;
+    } else {
+      terms.clear();
+      double half_q = 0.0;
+      for (const Index i : rows.rows) {
+        half_q += 0.5 * weighted_[at(k * n + i)] * residual_[at(k * n + i)];
+      }
+      auto b = candidate.coef.begin();
+      for (Index j = 0; j < p; ++j) {
+        double value = 0.0;
+        if (b != candidate.coef.end() && b->first == j) value = (b++)->second;
+        if (problem_->excluded(j)) continue;
+        const double a = problem_->a(j, lambda);
+        const double g = correlation_[at(k * p + j)];
+        if (value != 0.0 || !(std::fabs(g) <= a)) {
+          terms.push_back({a, problem_->e(j, lambda), value, g});
+        }
+      }
+      report.gap = smallest_gap(0.0, half_q, terms) / problem_->null_loss;
+      report.finite = std::isfinite(report.gap);
+    }
+  }
+}
+
+Fit GramBackend::harvest(Index, Index k, double relative_gap, double tol, bool want_prediction) {
+  const Candidate& candidate = candidates_[at(k)];
+  const double lambda = problem_->lambda[at(candidate.lambda_index)];
+  const Index n = columns_.n_samples();
+  const std::vector<double> r(residual_.begin() + k * n, residual_.begin() + (k + 1) * n);
+  Fit fit = finish_fit(columns_, *problem_, lambda, candidate.coef, r, relative_gap, tol,
+                       want_prediction);
+  fit.engine = Engine::kActiveSet;
+  fit.mode = Mode::kGram;
+  fit.iterations = candidate.outcome.iterations;
+  fit.rank_deficient = lambda == 0.0 && candidate.n_dependent > 0;
+  return fit;
+}
+
+void GramBackend::refine(Index, Index k) { failed_ = k; }
+
+void GramBackend::advance(Index, Index) {}
+
+}  // namespace thresher

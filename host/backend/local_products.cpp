@@ -1,0 +1,139 @@
+#include "backend/local_products.hpp"
+
+#include <cmath>
+
+#include "backend/simd.hpp"
+
+namespace thresher {
+namespace {
+std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+}  // namespace
+
+ResidualProducts::ResidualProducts(const Columns& columns, const Problem& problem)
+    : columns_(columns), problem_(problem) {
+  const RowWeighting& rows = *problem.rows;
+  row_ = rows.rows;
+  n_weighted_ = row_.size();
+  for (const Index i : problem.held_out) {
+    if (rows.weight[at(i)] == 0.0) row_.push_back(i);
+  }
+  for (std::size_t t = 0; t < n_weighted_; ++t) {
+    sqrt_w_.push_back(std::sqrt(rows.weight[at(row_[t])]));
+  }
+  y_.resize(row_.size());
+  for (std::size_t t = 0; t < row_.size(); ++t) {
+    const double centred = problem.y->value[at(row_[t])] - problem.y_mean;
+    y_[t] = t < n_weighted_ ? sqrt_w_[t] * centred : centred;
+  }
+  z_.assign(at(columns.n_samples()), 0.0);
+  whole_.resize(at(columns.n_samples()));
+  set_coef({});
+}
+
+void ResidualProducts::enter(std::span<const Index> features, double* gram, Index ld) {
+  const std::size_t k = active_.size();
+  for (const Index j : features) {
+    if (free_.empty()) {
+      store_.push_back(std::make_unique_for_overwrite<double[]>(row_.size()));
+      free_.push_back(store_.back().get());
+    }
+    double* local = free_.back();
+    free_.pop_back();
+    problem_.rows->centred_column(columns_, j, whole_.data());
+    for (std::size_t t = 0; t < n_weighted_; ++t) local[t] = sqrt_w_[t] * whole_[at(row_[t])];
+    for (std::size_t t = n_weighted_; t < row_.size(); ++t) local[t] = whole_[at(row_[t])];
+    active_.push_back(local);
+  }
+  simd().cross(static_cast<Index>(n_weighted_), active_.data(), static_cast<Index>(active_.size()),
+               active_.data() + k, static_cast<Index>(features.size()), gram, ld);
+}
+
+void ResidualProducts::leave(Index position) {
+  free_.push_back(active_[at(position)]);
+  active_.erase(active_.begin() + position);
+}
+
+void ResidualProducts::set_coef(std::span<const double> coef) {
+  r_ = y_;
+  std::vector<double> minus(coef.size());
+  for (std::size_t k = 0; k < coef.size(); ++k) minus[k] = -coef[k];
+  simd().axpys(static_cast<Index>(row_.size()), static_cast<Index>(coef.size()), minus.data(),
+               active_.data(), r_.data());
+  if (problem_.intercept) {
+    // Columns are centred to rounding only; the intercept takes up what that leaves.
+    double mean = 0.0;
+    for (std::size_t t = 0; t < n_weighted_; ++t) mean += sqrt_w_[t] * r_[t];
+    for (std::size_t t = 0; t < n_weighted_; ++t) r_[t] -= sqrt_w_[t] * mean;
+    for (std::size_t t = n_weighted_; t < row_.size(); ++t) r_[t] -= mean;
+  }
+  double squares = 0.0;
+  for (std::size_t t = 0; t < n_weighted_; ++t) {
+    const double z = sqrt_w_[t] * r_[t];
+    z_[at(row_[t])] = z;
+    squares += z * z;
+  }
+  z_norm_ = std::sqrt(squares);
+}
+
+void ResidualProducts::gradient_active(double* g) {
+  simd().dots(static_cast<Index>(n_weighted_), active_.data(), static_cast<Index>(active_.size()),
+              r_.data(), g);
+}
+
+void ResidualProducts::gradient(std::span<const Index> features, double* g) {
+  std::vector<const double*> x(features.size());
+  for (std::size_t k = 0; k < features.size(); ++k) {
+    x[k] = problem_.rows->column(columns_, features[k]);
+  }
+  simd().dots(columns_.n_samples(), x.data(), static_cast<Index>(x.size()), z_.data(), g);
+}
+
+void ResidualProducts::residual(std::vector<double>& r) const {
+  r.assign(at(columns_.n_samples()), 0.0);
+  for (std::size_t t = 0; t < row_.size(); ++t) {
+    r[at(row_[t])] = t < n_weighted_ ? r_[t] / sqrt_w_[t] : r_[t];
+  }
+}
+
+GramProducts::GramProducts(const double* gram, std::vector<double> xty, double response_norm,
+                           Index p)
+    : gram_(gram), xty_(std::move(xty)), response_norm_(response_norm), p_(p), c_(xty_) {}
+
+void GramProducts::enter(std::span<const Index> features, double* gram, Index ld) {
+  active_.insert(active_.end(), features.begin(), features.end());
+  for (std::size_t c = 0; c < features.size(); ++c) {
+    const double* column = gram_ + features[c] * p_;
+    double* out = gram + static_cast<Index>(c) * ld;
+    for (std::size_t k = 0; k < active_.size(); ++k) out[k] = column[active_[k]];
+  }
+}
+
+void GramProducts::leave(Index position) { active_.erase(active_.begin() + position); }
+
+void GramProducts::set_coef(std::span<const double> coef) {
+  c_ = xty_;
+  std::vector<double> minus(coef.size());
+  std::vector<const double*> columns(coef.size());
+  for (std::size_t k = 0; k < coef.size(); ++k) {
+    minus[k] = -coef[k];
+    columns[k] = gram_ + active_[k] * p_;
+  }
+  simd().axpys(p_, static_cast<Index>(coef.size()), minus.data(), columns.data(), c_.data());
+}
+
+void GramProducts::correct(const double* exact) {
+  for (std::size_t j = 0; j < c_.size(); ++j) {
+    xty_[j] += exact[j] - c_[j];
+    c_[j] = exact[j];
+  }
+}
+
+void GramProducts::gradient_active(double* g) {
+  for (std::size_t k = 0; k < active_.size(); ++k) g[k] = c_[at(active_[k])];
+}
+
+void GramProducts::gradient(std::span<const Index> features, double* g) {
+  for (std::size_t k = 0; k < features.size(); ++k) g[k] = c_[at(features[k])];
+}
+
+}  // namespace thresher

@@ -1,0 +1,93 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "setup/problem.hpp"
+
+namespace thresher {
+
+/// The inner products an exact solve on a working set needs, for one problem: between active
+/// columns, and of columns with the residual r of the current coefficients. Columns are weighted
+/// and centred: <x_j, x_k> = sum_i w_i (xhat_ij - mean_j)(xhat_ik - mean_k).
+class LocalProducts {
+ public:
+  virtual ~LocalProducts() = default;
+
+  /// Appends features to the active list. gram[c * ld + k] = <x_k, x_new_c> for k over the old
+  /// active features, then the new ones; ld >= n_active after the call.
+  virtual void enter(std::span<const Index> features, double* gram, Index ld) = 0;
+  virtual void leave(Index position) = 0;
+
+  /// r for the active coefficients `coef`, computed from the data, not updated.
+  virtual void set_coef(std::span<const double> coef) = 0;
+  /// <x_j, r> for the active features.
+  virtual void gradient_active(double* g) = 0;
+  /// <x_j, r> for any features.
+  virtual void gradient(std::span<const Index> features, double* g) = 0;
+  /// |w o r|, for rounding thresholds.
+  virtual double weighted_residual_norm() const = 0;
+};
+
+/// Through columns: r is kept on all rows, also held-out ones. Cost of set_coef: n * n_active.
+class ResidualProducts final : public LocalProducts {
+ public:
+  ResidualProducts(const Columns& columns, const Problem& problem);
+
+  void enter(std::span<const Index> features, double* gram, Index ld) override;
+  void leave(Index position) override;
+  void set_coef(std::span<const double> coef) override;
+  void gradient_active(double* g) override;
+  void gradient(std::span<const Index> features, double* g) override;
+  double weighted_residual_norm() const override { return z_norm_; }
+
+  /// r on all rows (weighted mean 0 with an intercept), and z = w o r.
+  void residual(std::vector<double>& r) const;
+  const std::vector<double>& z() const { return z_; }
+
+ private:
+  const Columns& columns_;
+  const Problem& problem_;
+  std::vector<Index> row_;      // local row -> row: those with weight, then held-out ones
+  std::size_t n_weighted_ = 0;  // local rows with weight
+  std::vector<double> sqrt_w_;  // (n_weighted)
+  std::vector<double> y_;       // local: sqrt(w) (yhat - mean); held-out rows unweighted
+  std::vector<double> r_;
+  std::vector<double> z_;  // (n) w o r
+  double z_norm_ = 0.0;
+  std::vector<std::unique_ptr<double[]>> store_;  // one local column each
+  std::vector<double*> free_;
+  std::vector<double*> active_;  // in the order of the active list
+  std::vector<double> whole_;    // (n) scratch
+};
+
+/// Through X'WX and X'Wy, for n much larger than p. Cost of set_coef: p * n_active.
+class GramProducts final : public LocalProducts {
+ public:
+  /// gram: (p, p) column-major, full; xty: (p).
+  GramProducts(const double* gram, std::vector<double> xty, double response_norm, Index p);
+
+  void enter(std::span<const Index> features, double* gram, Index ld) override;
+  void leave(Index position) override;
+  void set_coef(std::span<const double> coef) override;
+  void gradient_active(double* g) override;
+  void gradient(std::span<const Index> features, double* g) override;
+  double weighted_residual_norm() const override { return response_norm_; }
+
+  /// <x_j, r> of all features for the last coefficients, as G and X'Wy give it.
+  const std::vector<double>& correlations() const { return c_; }
+  /// Shifts X'Wy so that the last coefficients give `exact` instead (one step of iterative
+  /// refinement when `exact` was computed from X).
+  void correct(const double* exact);
+
+ private:
+  const double* gram_;
+  std::vector<double> xty_;
+  double response_norm_;
+  Index p_;
+  std::vector<Index> active_;
+  std::vector<double> c_;  // xty - G b
+};
+
+}  // namespace thresher

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <vector>
+
+#include "thresher/views.hpp"
+
+namespace thresher {
+
+/// Cholesky factor L of a symmetric positive definite matrix that grows and shrinks by single rows
+/// and columns. Row i of L is stored contiguously at offset i (i + 1) / 2, so appending is a
+/// forward substitution made of dot products and removing shifts later rows.
+class PackedCholesky {
+ public:
+  Index size() const { return size_; }
+  void clear() { size_ = 0; }
+
+  /// The new row for a column with inner products g[0 .. size()): l = L^-1 g, |l|^2 returned.
+  double forward_row(const double* g, std::vector<double>& l) const;
+  /// Appends the row (l, diagonal), diagonal > 0.
+  void append(const std::vector<double>& l, double diagonal);
+  /// Removes row and column `position`. O((size - position)^2).
+  void remove(Index position);
+
+  /// Solves L L' x = b in place; b[0 .. first_nonzero) is known to be 0.
+  void solve(double* b, Index first_nonzero) const;
+  /// Solves L' x = b in place.
+  void solve_transposed(double* b) const;
+
+ private:
+  double* row(Index i) { return values_.data() + i * (i + 1) / 2; }
+  const double* row(Index i) const { return values_.data() + i * (i + 1) / 2; }
+
+  Index size_ = 0;
+  std::vector<double> values_;
+};
+
+}  // namespace thresher

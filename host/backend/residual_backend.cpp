@@ -1,0 +1,375 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "backend/cpu_working_set_backend.hpp"
+#include "backend/simd.hpp"
+
+namespace thresher {
+namespace {
+
+constexpr double kEps = std::numeric_limits<double>::epsilon();
+// Next best features beside the strong ones: 20 + 0.1 |support| (design section 6).
+constexpr double kBudget = 20.0;
+constexpr double kBudgetShare = 0.1;
+// Only features this close to the next threshold are looked at for the budget.
+constexpr double kBudgetFloor = 0.5;
+constexpr std::size_t kWorkingSetFloor = 300;
+
+std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+}  // namespace
+
+/// One lambda that was solved on the working set, until it is certified.
+struct ResidualBackend::Candidate {
+  Index lambda_index = 0;
+  SparseCoef coef;
+  std::vector<std::pair<Index, double>> g_active;  // sorted by feature
+  std::vector<double> r, z;                        // (n); z = w o r
+  double half_loss = 0.0;
+  double z_norm = 0.0;
+  int z_exponent = 0;    // zh = z 2^-z_exponent
+  std::vector<float> c;  // (padded_features) xh' zh
+  ActiveSet::Outcome outcome;
+  Index n_dependent = 0;
+};
+
+struct ResidualBackend::Slot {
+  const Problem* problem = nullptr;
+  std::unique_ptr<ResidualProducts> products;
+  std::unique_ptr<ActiveSet> solver;
+  std::vector<double> inverse_u;  // 1 / (l1_ratio u_j); 0 where that does not exist
+  std::vector<Index> no_l1;       // features without an L1 term, always in the working set
+  std::vector<Index> working_set;
+  std::vector<std::uint8_t> in_working_set;
+  std::vector<Candidate> candidates;
+  Index n_candidates = 0;
+  // The current point:
+  std::vector<float> c;
+  int z_exponent = 0;
+  double lambda = 0.0;
+  Index n_support = 0;
+
+  void put(Index j) {
+    if (in_working_set[at(j)]) return;
+    in_working_set[at(j)] = 1;
+    working_set.push_back(j);
+  }
+};
+
+ResidualBackend::ResidualBackend(const Columns& columns, const HalfPanels* panels, Index n_slots,
+                                 Index max_look_ahead, bool proven_skip)
+    : columns_(columns), panels_(panels), look_ahead_(max_look_ahead), proven_skip_(proven_skip) {
+  for (Index s = 0; s < n_slots; ++s) {
+    slots_.push_back(std::make_unique<Slot>());
+    slots_.back()->candidates.resize(at(max_look_ahead));
+  }
+}
+
+ResidualBackend::~ResidualBackend() = default;
+
+std::size_t ResidualBackend::slot_bytes(Index n_samples, Index n_features, Index look_ahead) {
+  const std::size_t n = at(n_samples), p = at(n_features), m = at(look_ahead);
+  const std::size_t support = std::min(n, p);
+  return m * (p * sizeof(float) + 2 * n * sizeof(double) + support * 2 * 16) +
+         p * (sizeof(float) + sizeof(double) + 2) + support * n * sizeof(double) +
+         support * support * sizeof(double);
+}
+
+void ResidualBackend::load(std::span<const Index> slots, std::span<const Problem* const> problems) {
+  std::vector<Candidate*> fresh;
+  for (std::size_t s = 0; s < slots.size(); ++s) {
+    Slot& slot = *slots_[at(slots[s])];
+    const Problem& problem = *problems[s];
+    slot.problem = &problem;
+    slot.products = std::make_unique<ResidualProducts>(columns_, problem);
+    slot.solver = std::make_unique<ActiveSet>(columns_, problem, *slot.products);
+    const auto p = at(columns_.n_features());
+    slot.inverse_u.assign(p, 0.0);
+    slot.no_l1.clear();
+    for (Index j = 0; j < columns_.n_features(); ++j) {
+      if (problem.excluded(j)) continue;
+      const double u = problem.l1_ratio * problem.penalties->l1[at(j)];
+      if (u > 0.0) {
+        slot.inverse_u[at(j)] = 1.0 / u;
+      } else {
+        slot.no_l1.push_back(j);
+      }
+    }
+    slot.in_working_set.assign(p, 0);
+    slot.working_set.clear();
+    slot.lambda = std::numeric_limits<double>::quiet_NaN();
+    slot.n_support = 0;
+    slot.n_candidates = 1;
+    slot.solver->start_from(problem.start, problem.lambda.empty() ? 0.0 : problem.lambda.front());
+    Candidate& start = slot.candidates.front();
+    slot.products->residual(start.r);
+    start.z = slot.products->z();
+    fresh.push_back(&start);
+  }
+  correlate_candidates(fresh);
+  for (std::size_t s = 0; s < slots.size(); ++s) {
+    Slot& slot = *slots_[at(slots[s])];
+    Candidate& start = slot.candidates.front();
+    slot.c = start.c;
+    slot.z_exponent = start.z_exponent;
+    double largest = 0.0;
+    for (std::size_t j = 0; j < slot.inverse_u.size(); ++j) {
+      largest = std::max(largest, std::fabs(static_cast<double>(slot.c[j])) * slot.inverse_u[j]);
+    }
+    slot.lambda = std::ldexp(largest, slot.z_exponent + slot.problem->y->exponent);
+  }
+}
+
+void ResidualBackend::choose_working_sets(std::span<const PathBlock> blocks) {
+  for (const PathBlock& block : blocks) {
+    Slot& slot = *slots_[at(block.slot)];
+    const double next = slot.problem->lambda[at(block.first)];
+    for (const Index j : slot.working_set) slot.in_working_set[at(j)] = 0;
+    slot.working_set.clear();
+    for (const Index j : slot.no_l1) slot.put(j);
+    if (next == 0.0) {
+      for (Index j = 0; j < columns_.n_features(); ++j) {
+        if (!slot.problem->excluded(j)) slot.put(j);
+      }
+      continue;
+    }
+    // Strength of a feature: the lambda at which it would be on the edge, in units of c.
+    const double unit = std::ldexp(1.0, -slot.z_exponent - slot.problem->y->exponent);
+    const double strong = unit * std::max(2.0 * next - slot.lambda, 0.0);
+    const double floor = std::min(strong, unit * next * kBudgetFloor);
+    std::vector<std::pair<double, Index>> near;
+    std::size_t n_strong = 0;
+    for (Index j = 0; j < columns_.n_features(); ++j) {
+      const double strength = std::fabs(static_cast<double>(slot.c[at(j)])) * slot.inverse_u[at(j)];
+      if (strength > 0.0 && strength >= floor) {
+        near.emplace_back(strength, j);
+        if (strength >= strong) ++n_strong;
+      }
+    }
+    const auto support = at(slot.n_support);
+    const std::size_t cap = std::max(kWorkingSetFloor, 2 * support);
+    const auto budget =
+        static_cast<std::size_t>(kBudget + kBudgetShare * static_cast<double>(support));
+    const std::size_t wanted = std::min({n_strong + budget, cap, near.size()});
+    if (wanted < near.size()) {
+      std::nth_element(near.begin(), near.begin() + static_cast<std::ptrdiff_t>(wanted), near.end(),
+                       [](const auto& x, const auto& y) {
+                         return x.first > y.first || (x.first == y.first && x.second < y.second);
+                       });
+      near.resize(wanted);
+    }
+    for (const auto& [strength, j] : near) slot.put(j);
+    for (const Index j : slot.solver->active()) slot.put(j);
+    std::sort(slot.working_set.begin(), slot.working_set.end());
+  }
+}
+
+void ResidualBackend::solve_working_sets(std::span<const PathBlock> blocks, Index max_iterations) {
+  for (const PathBlock& block : blocks) {
+    Slot& slot = *slots_[at(block.slot)];
+    slot.n_candidates = block.count;
+    for (Index k = 0; k < block.count; ++k) {
+      Candidate& candidate = slot.candidates[at(k)];
+      candidate.lambda_index = block.first + k;
+      candidate.outcome = slot.solver->solve(slot.problem->lambda[at(candidate.lambda_index)],
+                                             slot.working_set, max_iterations);
+      candidate.n_dependent = slot.solver->n_dependent();
+      candidate.coef = slot.solver->coef();
+      candidate.g_active.clear();
+      const std::vector<Index>& active = slot.solver->active();
+      const std::vector<double>& g = slot.solver->gradient_active();
+      for (std::size_t i = 0; i < active.size(); ++i) {
+        candidate.g_active.emplace_back(active[i], g[i]);
+      }
+      std::sort(candidate.g_active.begin(), candidate.g_active.end());
+      slot.products->residual(candidate.r);
+      candidate.z = slot.products->z();
+    }
+  }
+}
+
+void ResidualBackend::correlate_candidates(const std::vector<Candidate*>& candidates) {
+  const Index n = columns_.n_samples();
+  const Simd& kernels = simd();
+  for (Candidate* candidate : candidates) {
+    double largest = 0.0;
+    for (const double z : candidate->z) largest = std::max(largest, std::fabs(z));
+    candidate->z_exponent = 0;
+    if (largest > 0.0 && std::isfinite(largest)) std::frexp(largest, &candidate->z_exponent);
+    candidate->z_norm =
+        std::sqrt(kernels.dot(n, candidate->z.data(), candidate->z.data())) * (1.0 + 1e-12);
+  }
+  if (panels_ == nullptr) {
+    for (Candidate* candidate : candidates) {
+      candidate->c.resize(at(columns_.n_features()));
+      for (Index j = 0; j < columns_.n_features(); ++j) {
+        candidate->c[at(j)] = static_cast<float>(std::ldexp(
+            kernels.dot(n, columns_.column(j), candidate->z.data()), -candidate->z_exponent));
+      }
+    }
+    return;
+  }
+  const Index padded = panels_->padded_features();
+  std::vector<float> c;
+  for (std::size_t first = 0; first < candidates.size();) {
+    // Every candidate's sums are the same whichever others share the pass.
+    const Index m = std::min<Index>(kMaxRightSides, static_cast<Index>(candidates.size() - first));
+    packed_.resize(at(n * m));
+    for (Index b = 0; b < m; ++b) {
+      const Candidate& candidate = *candidates[first + at(b)];
+      const double scale = std::ldexp(1.0, -candidate.z_exponent);
+      for (Index i = 0; i < n; ++i) {
+        packed_[at(i * m + b)] = static_cast<float>(candidate.z[at(i)] * scale);
+      }
+    }
+    c.resize(at(padded * m));
+    panels_->correlate(m, packed_.data(), c.data());
+    for (Index b = 0; b < m; ++b) {
+      candidates[first + at(b)]->c.assign(c.begin() + b * padded, c.begin() + (b + 1) * padded);
+    }
+    first += at(m);
+  }
+}
+
+void ResidualBackend::correlate(std::span<const PathBlock> blocks) {
+  std::vector<Candidate*> all;
+  for (const PathBlock& block : blocks) {
+    for (Index k = 0; k < block.count; ++k)
+      all.push_back(&slots_[at(block.slot)]->candidates[at(k)]);
+  }
+  correlate_candidates(all);
+}
+
+void ResidualBackend::certify(std::span<const PathBlock> blocks,
+                              std::span<CandidateReport> reports) {
+  const Index n = columns_.n_samples();
+  std::size_t report_index = 0;
+  std::vector<Index> undecided;
+  std::vector<const double*> x;
+  std::vector<double> g;
+  std::vector<GapTerm> terms;
+  for (const PathBlock& block : blocks) {
+    Slot& slot = *slots_[at(block.slot)];
+    const Problem& problem = *slot.problem;
+    const RowWeighting& rows = *problem.rows;
+    for (Index k = 0; k < block.count; ++k) {
+      Candidate& candidate = slot.candidates[at(k)];
+      CandidateReport& report = reports[report_index++];
+      report = {};
+      report.exact = candidate.outcome.exact;
+      const double lambda = problem.lambda[at(candidate.lambda_index)];
+      if (lambda == 0.0) {
+        const Fit fit = thresher::certify(columns_, problem, lambda, candidate.coef, 1.0, false);
+        report.gap = fit.gap;
+        report.finite = fit.status != Status::kNumericalBreakdown;
+        continue;
+      }
+
+      // Features whose bound does not prove |g_j| <= a_j are computed in double.
+      const double a_unit = lambda * std::ldexp(1.0, -problem.y->exponent);
+      const double c_unit = std::ldexp(1.0, candidate.z_exponent);
+      undecided.clear();
+      auto active = candidate.g_active.begin();
+      std::size_t next_direct = 0;
+      for (Index j = 0; j < columns_.n_features(); ++j) {
+        const bool is_active = active != candidate.g_active.end() && active->first == j;
+        if (is_active) ++active;
+        bool direct = false;
+        if (next_direct < rows.direct.size() && rows.direct[next_direct] == j) {
+          direct = true;
+          ++next_direct;
+        }
+        if (is_active || problem.excluded(j)) continue;
+        if (panels_ != nullptr && !direct && slot.inverse_u[at(j)] > 0.0) {
+          const double bound = std::fabs(static_cast<double>(candidate.c[at(j)])) * c_unit +
+                               static_cast<double>(panels_->slack()[j]) * candidate.z_norm;
+          if (bound * slot.inverse_u[at(j)] <= a_unit) continue;
+        }
+        undecided.push_back(j);
+      }
+      x.resize(undecided.size());
+      g.resize(undecided.size());
+      for (std::size_t u = 0; u < undecided.size(); ++u) x[u] = rows.column(columns_, undecided[u]);
+
+      // With unpenalised columns q differs from r; the products of the active features follow it.
+      const std::vector<double>* z = &candidate.z;
+      std::vector<double> q, zq;
+      double half_q = 0.0, half_rq = 0.0;
+      bool projected = false;
+      if (problem.projector) {
+        q.assign(at(n), 0.0);
+        for (const Index i : rows.rows) q[at(i)] = candidate.r[at(i)];
+        problem.projector->project(rows, q);
+        zq.assign(at(n), 0.0);
+        for (const Index i : rows.rows) {
+          const double w = rows.weight[at(i)];
+          zq[at(i)] = w * q[at(i)];
+          const double d = candidate.r[at(i)] - q[at(i)];
+          half_q += 0.5 * w * q[at(i)] * q[at(i)];
+          half_rq += 0.5 * w * d * d;
+        }
+        z = &zq;
+        projected = true;
+      } else {
+        for (const Index i : rows.rows) {
+          half_q += 0.5 * candidate.z[at(i)] * candidate.r[at(i)];
+        }
+      }
+      simd().dots(n, x.data(), static_cast<Index>(x.size()), z->data(), g.data());
+
+      terms.clear();
+      auto b = candidate.coef.begin();
+      for (const auto& [j, g_j] : candidate.g_active) {
+        double value = 0.0;
+        if (b != candidate.coef.end() && b->first == j) value = (b++)->second;
+        const double a = problem.a(j, lambda);
+        const double e = problem.e(j, lambda);
+        if (a == 0.0 && e == 0.0) continue;
+        const double gradient =
+            projected ? simd().dot(n, rows.column(columns_, j), z->data()) : g_j;
+        terms.push_back({a, e, value, gradient});
+      }
+      const double noise = static_cast<double>(n) * kEps * candidate.z_norm;
+      for (std::size_t u = 0; u < undecided.size(); ++u) {
+        const Index j = undecided[u];
+        const double a = problem.a(j, lambda);
+        const double e = problem.e(j, lambda);
+        if (a == 0.0 && e == 0.0) continue;
+        if (std::fabs(g[u]) <= a) continue;
+        terms.push_back({a, e, 0.0, g[u]});
+        if (std::fabs(g[u]) > a + noise * columns_.norm(j) && !slot.in_working_set[at(j)]) {
+          slot.put(j);
+          ++report.n_violators;
+        }
+      }
+      report.gap = smallest_gap(half_rq, half_q, terms) / problem.null_loss;
+      report.finite = std::isfinite(report.gap);
+    }
+  }
+}
+
+Fit ResidualBackend::harvest(Index slot_index, Index k, double relative_gap, double tol,
+                             bool want_prediction) {
+  Slot& slot = *slots_[at(slot_index)];
+  Candidate& candidate = slot.candidates[at(k)];
+  const double lambda = slot.problem->lambda[at(candidate.lambda_index)];
+  Fit fit = finish_fit(columns_, *slot.problem, lambda, candidate.coef, candidate.r, relative_gap,
+                       tol, want_prediction);
+  fit.engine = Engine::kActiveSet;
+  fit.mode = Mode::kResidual;
+  fit.iterations = candidate.outcome.iterations;
+  fit.rank_deficient = lambda == 0.0 && candidate.n_dependent > 0;
+  return fit;
+}
+
+void ResidualBackend::advance(Index slot_index, Index k) {
+  Slot& slot = *slots_[at(slot_index)];
+  Candidate& candidate = slot.candidates[at(k)];
+  slot.c.swap(candidate.c);
+  slot.z_exponent = candidate.z_exponent;
+  slot.lambda = slot.problem->lambda[at(candidate.lambda_index)];
+  slot.n_support = static_cast<Index>(candidate.coef.size());
+}
+
+}  // namespace thresher

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "thresher/views.hpp"
+
+namespace thresher {
+
+/// Number of features in one panel of half-precision columns.
+constexpr Index kPanel = 32;
+/// Most right-hand sides one call of Simd::correlate_panel takes.
+constexpr Index kMaxRightSides = 12;
+/// Rows added in float before the partial sum joins the total; the rounding bound of
+/// half_panels.hpp depends on it.
+constexpr Index kRowBlock = 256;
+
+/// What reading one column tells: sum and largest magnitude over rows that count, finiteness over
+/// all rows.
+struct ColumnScan {
+  double sum;
+  double max_abs;
+  bool finite;
+};
+
+/// The inner loops, compiled once per instruction set from simd_body.hpp; simd() picks the best
+/// that this processor runs. Every sum has a fixed order for a given instruction set.
+struct Simd {
+  const char* name;
+
+  ColumnScan (*scan_f64)(Index n, const double* x, const std::uint8_t* counts);
+  ColumnScan (*scan_f32)(Index n, const float* x, const std::uint8_t* counts);
+  /// out = (x - mean) * scale; returns the sum of squares of out.
+  double (*centre_f64)(Index n, const double* x, double mean, double scale, double* out);
+  double (*centre_f32)(Index n, const float* x, double mean, double scale, double* out);
+
+  double (*dot)(Index n, const double* x, const double* y);
+  void (*axpy)(Index n, double alpha, const double* x, double* y);
+  /// Sums of w x and w x^2.
+  void (*moments)(Index n, const double* w, const double* x, double* first, double* second);
+  /// out[k] = x_k' z for count columns.
+  void (*dots)(Index n, const double* const* x, Index count, const double* z, double* out);
+  /// out[c * ldc + k] = x_k' y_c for every pair.
+  void (*cross)(Index n, const double* const* x, Index n_x, const double* const* y, Index n_y,
+                double* out, Index ldc);
+  /// r += sum_k alpha[k] x_k.
+  void (*axpys)(Index n, Index count, const double* alpha, const double* const* x, double* r);
+
+  /// Writes x to out[i * kPanel] in half precision; returns the sum of (x - half(x))^2.
+  double (*to_half)(Index n, const double* x, std::uint16_t* out);
+  /// c[b * ldc + f] = sum_i half(panel[i * kPanel + f]) z[i * m + b], for b < m, m <=
+  /// kMaxRightSides, in float, blocks of kRowBlock rows.
+  void (*correlate_panel)(Index n, const std::uint16_t* panel, Index m, const float* z, float* c,
+                          Index ldc);
+};
+
+const Simd& simd();
+
+}  // namespace thresher

@@ -1,0 +1,394 @@
+// The inner loops of simd.hpp. Included once per instruction set, inside its own namespace and with
+// its own compiler flags; includes nothing that has inline functions, so that no code built for a
+// newer processor can be picked by the linker for an older one.
+
+#if defined(__AVX512F__)
+constexpr int kBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kBytes = 32;
+#else
+constexpr int kBytes = 16;
+#endif
+using Doubles = double __attribute__((vector_size(kBytes), aligned(8), may_alias));
+using Floats = float __attribute__((vector_size(kBytes), aligned(4), may_alias));
+constexpr Index kDoubles = kBytes / 8;
+constexpr Index kFloats = kBytes / 4;
+
+inline Doubles load(const double* p) { return *reinterpret_cast<const Doubles*>(p); }
+inline void store(double* p, Doubles v) { *reinterpret_cast<Doubles*>(p) = v; }
+
+inline double total(Doubles v) {
+  double lane[kDoubles];
+  for (int k = 0; k < kDoubles; ++k) lane[k] = v[k];
+  for (Index width = kDoubles / 2; width > 0; width /= 2) {
+    for (Index k = 0; k < width; ++k) lane[k] += lane[k + width];
+  }
+  return lane[0];
+}
+
+inline float half_to_float(std::uint16_t h) {
+  // Shifting the exponent field into place leaves a value that is 2^112 too small, also for
+  // subnormal halves; the multiplication is exact.
+  const std::uint32_t magnitude = static_cast<std::uint32_t>(h & 0x7fffu) << 13;
+  const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16;
+  return __builtin_bit_cast(
+      float,
+      __builtin_bit_cast(std::uint32_t, __builtin_bit_cast(float, magnitude) * 0x1p112f) | sign);
+}
+
+/// Nearest half, ties to even, for |x| <= 1 (the range of xhat).
+inline std::uint16_t double_to_half(double x) {
+  const double magnitude = x < 0 ? -x : x;
+  // Adding 2^(e+42) with e the exponent of x rounds to 11 significant bits; below 2^-14 the spacing
+  // of halves is 2^-24 throughout.
+  std::uint64_t bits = __builtin_bit_cast(std::uint64_t, magnitude);
+  std::int64_t exponent = static_cast<std::int64_t>(bits >> 52) - 1023;
+  if (exponent < -14) exponent = -14;
+  const double big =
+      __builtin_bit_cast(double, static_cast<std::uint64_t>(exponent + 42 + 1023) << 52);
+  const double rounded = (magnitude + big) - big;
+  // `rounded` is a half exactly: read its fields off a float scaled by 2^-112.
+  const float scaled = static_cast<float>(rounded) * 0x1p-112f;
+  const std::uint32_t field = __builtin_bit_cast(std::uint32_t, scaled) >> 13;
+  return static_cast<std::uint16_t>(field | (x < 0 ? 0x8000u : 0u));
+}
+
+inline Floats halves_to_floats(const std::uint16_t* p) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(__F16C__)
+  return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
+  Floats out;
+  for (int k = 0; k < kFloats; ++k) out[k] = half_to_float(p[k]);
+  return out;
+#endif
+}
+
+template <class T>
+ColumnScan scan(Index n, const T* x, const std::uint8_t* counts) {
+  double sums[4] = {0, 0, 0, 0};
+  double largest[4] = {0, 0, 0, 0};
+  // x - x is 0 for finite x and NaN otherwise; the sum of these keeps the NaN.
+  double poison[4] = {0, 0, 0, 0};
+  const auto visit = [&](Index i, int lane) {
+    const double v = static_cast<double>(x[i]);
+    poison[lane] += v - v;
+    if (counts != nullptr && counts[i] == 0) return;
+    const double magnitude = v < 0 ? -v : v;
+    sums[lane] += v;
+    largest[lane] = magnitude > largest[lane] ? magnitude : largest[lane];
+  };
+  Index i = 0;
+  if (counts == nullptr) {
+    Doubles sum0{}, sum1{}, big0{}, big1{}, bad{};
+    for (; i + 2 * kDoubles <= n; i += 2 * kDoubles) {
+      Doubles v0, v1;
+      if constexpr (sizeof(T) == 8) {
+        v0 = load(x + i);
+        v1 = load(x + i + kDoubles);
+      } else {
+        for (int k = 0; k < kDoubles; ++k) {
+          v0[k] = static_cast<double>(x[i + k]);
+          v1[k] = static_cast<double>(x[i + kDoubles + k]);
+        }
+      }
+      sum0 += v0;
+      sum1 += v1;
+      bad += (v0 - v0) + (v1 - v1);
+      const Doubles m0 = v0 < 0 ? -v0 : v0;
+      const Doubles m1 = v1 < 0 ? -v1 : v1;
+      big0 = m0 > big0 ? m0 : big0;
+      big1 = m1 > big1 ? m1 : big1;
+    }
+    sums[0] = total(sum0 + sum1);
+    poison[0] = total(bad);
+    for (int k = 0; k < kDoubles; ++k) {
+      const double m = big0[k] > big1[k] ? big0[k] : big1[k];
+      largest[0] = m > largest[0] ? m : largest[0];
+    }
+  }
+  for (; i < n; ++i) visit(i, static_cast<int>(i & 3));
+  ColumnScan out;
+  out.sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  double big = largest[0];
+  for (int k = 1; k < 4; ++k) big = largest[k] > big ? largest[k] : big;
+  out.max_abs = big;
+  const double poisoned = (poison[0] + poison[1]) + (poison[2] + poison[3]);
+  out.finite = poisoned == 0.0;
+  return out;
+}
+
+ColumnScan scan_f64(Index n, const double* x, const std::uint8_t* counts) {
+  return scan(n, x, counts);
+}
+ColumnScan scan_f32(Index n, const float* x, const std::uint8_t* counts) {
+  return scan(n, x, counts);
+}
+
+template <class T>
+double centre(Index n, const T* x, double mean, double scale, double* out) {
+  Doubles s0{}, s1{};
+  Index i = 0;
+  for (; i + 2 * kDoubles <= n; i += 2 * kDoubles) {
+    Doubles v0, v1;
+    if constexpr (sizeof(T) == 8) {
+      v0 = load(x + i);
+      v1 = load(x + i + kDoubles);
+    } else {
+      for (int k = 0; k < kDoubles; ++k) {
+        v0[k] = static_cast<double>(x[i + k]);
+        v1[k] = static_cast<double>(x[i + kDoubles + k]);
+      }
+    }
+    v0 = (v0 - mean) * scale;
+    v1 = (v1 - mean) * scale;
+    store(out + i, v0);
+    store(out + i + kDoubles, v1);
+    s0 += v0 * v0;
+    s1 += v1 * v1;
+  }
+  double s = total(s0 + s1);
+  for (; i < n; ++i) {
+    out[i] = (static_cast<double>(x[i]) - mean) * scale;
+    s += out[i] * out[i];
+  }
+  return s;
+}
+
+double centre_f64(Index n, const double* x, double mean, double scale, double* out) {
+  return centre(n, x, mean, scale, out);
+}
+double centre_f32(Index n, const float* x, double mean, double scale, double* out) {
+  return centre(n, x, mean, scale, out);
+}
+
+double dot(Index n, const double* x, const double* y) {
+  Doubles s0{}, s1{}, s2{}, s3{};
+  Index i = 0;
+  for (; i + 4 * kDoubles <= n; i += 4 * kDoubles) {
+    s0 += load(x + i) * load(y + i);
+    s1 += load(x + i + kDoubles) * load(y + i + kDoubles);
+    s2 += load(x + i + 2 * kDoubles) * load(y + i + 2 * kDoubles);
+    s3 += load(x + i + 3 * kDoubles) * load(y + i + 3 * kDoubles);
+  }
+  for (; i + kDoubles <= n; i += kDoubles) s0 += load(x + i) * load(y + i);
+  double s = total((s0 + s1) + (s2 + s3));
+  for (; i < n; ++i) s += x[i] * y[i];
+  return s;
+}
+
+void axpy(Index n, double alpha, const double* x, double* y) {
+  Index i = 0;
+  for (; i + kDoubles <= n; i += kDoubles) store(y + i, load(y + i) + alpha * load(x + i));
+  for (; i < n; ++i) y[i] += alpha * x[i];
+}
+
+void moments(Index n, const double* w, const double* x, double* first, double* second) {
+  Doubles a0{}, a1{}, b0{}, b1{};
+  Index i = 0;
+  for (; i + 2 * kDoubles <= n; i += 2 * kDoubles) {
+    const Doubles x0 = load(x + i), x1 = load(x + i + kDoubles);
+    const Doubles p0 = load(w + i) * x0, p1 = load(w + i + kDoubles) * x1;
+    a0 += p0;
+    a1 += p1;
+    b0 += p0 * x0;
+    b1 += p1 * x1;
+  }
+  double a = total(a0 + a1);
+  double b = total(b0 + b1);
+  for (; i < n; ++i) {
+    a += w[i] * x[i];
+    b += w[i] * x[i] * x[i];
+  }
+  *first = a;
+  *second = b;
+}
+
+// Four columns share each load of z. A column's sum does not depend on its neighbours.
+void dots(Index n, const double* const* x, Index count, const double* z, double* out) {
+  Index k = 0;
+  for (; k + 4 <= count; k += 4) {
+    const double *x0 = x[k], *x1 = x[k + 1], *x2 = x[k + 2], *x3 = x[k + 3];
+    Doubles a0{}, a1{}, a2{}, a3{}, b0{}, b1{}, b2{}, b3{};
+    Index i = 0;
+    for (; i + 2 * kDoubles <= n; i += 2 * kDoubles) {
+      const Doubles z0 = load(z + i), z1 = load(z + i + kDoubles);
+      a0 += load(x0 + i) * z0;
+      a1 += load(x1 + i) * z0;
+      a2 += load(x2 + i) * z0;
+      a3 += load(x3 + i) * z0;
+      b0 += load(x0 + i + kDoubles) * z1;
+      b1 += load(x1 + i + kDoubles) * z1;
+      b2 += load(x2 + i + kDoubles) * z1;
+      b3 += load(x3 + i + kDoubles) * z1;
+    }
+    double t0 = total(a0 + b0), t1 = total(a1 + b1), t2 = total(a2 + b2), t3 = total(a3 + b3);
+    for (; i < n; ++i) {
+      t0 += x0[i] * z[i];
+      t1 += x1[i] * z[i];
+      t2 += x2[i] * z[i];
+      t3 += x3[i] * z[i];
+    }
+    out[k] = t0;
+    out[k + 1] = t1;
+    out[k + 2] = t2;
+    out[k + 3] = t3;
+  }
+  for (; k < count; ++k) {
+    const double* x0 = x[k];
+    Doubles a{}, b{};
+    Index i = 0;
+    for (; i + 2 * kDoubles <= n; i += 2 * kDoubles) {
+      a += load(x0 + i) * load(z + i);
+      b += load(x0 + i + kDoubles) * load(z + i + kDoubles);
+    }
+    double t = total(a + b);
+    for (; i < n; ++i) t += x0[i] * z[i];
+    out[k] = t;
+  }
+}
+
+// A tile of A columns against B columns keeps A * B sums in registers, so memory is read once for
+// the tile.
+template <int A, int B>
+void cross_tile(Index n, const double* const* x, const double* const* y, double* out, Index ldc) {
+  Doubles sum[A][B] = {};
+  Index i = 0;
+  for (; i + kDoubles <= n; i += kDoubles) {
+    Doubles xs[A];
+#pragma GCC unroll 8
+    for (int a = 0; a < A; ++a) xs[a] = load(x[a] + i);
+#pragma GCC unroll 8
+    for (int b = 0; b < B; ++b) {
+      const Doubles ys = load(y[b] + i);
+#pragma GCC unroll 8
+      for (int a = 0; a < A; ++a) sum[a][b] += xs[a] * ys;
+    }
+  }
+  for (int b = 0; b < B; ++b) {
+    for (int a = 0; a < A; ++a) {
+      double t = total(sum[a][b]);
+      for (Index k = i; k < n; ++k) t += x[a][k] * y[b][k];
+      out[b * ldc + a] = t;
+    }
+  }
+}
+
+void cross(Index n, const double* const* x, Index n_x, const double* const* y, Index n_y,
+           double* out, Index ldc) {
+  Index b = 0;
+  for (; b + 4 <= n_y; b += 4) {
+    Index a = 0;
+    for (; a + 4 <= n_x; a += 4) cross_tile<4, 4>(n, x + a, y + b, out + b * ldc + a, ldc);
+    for (; a < n_x; ++a) cross_tile<1, 4>(n, x + a, y + b, out + b * ldc + a, ldc);
+  }
+  for (; b < n_y; ++b) {
+    Index a = 0;
+    for (; a + 8 <= n_x; a += 8) cross_tile<8, 1>(n, x + a, y + b, out + b * ldc + a, ldc);
+    for (; a < n_x; ++a) cross_tile<1, 1>(n, x + a, y + b, out + b * ldc + a, ldc);
+  }
+}
+
+void axpys(Index n, Index count, const double* alpha, const double* const* x, double* r) {
+  Index k = 0;
+  for (; k + 4 <= count; k += 4) {
+    const double *x0 = x[k], *x1 = x[k + 1], *x2 = x[k + 2], *x3 = x[k + 3];
+    const double c0 = alpha[k], c1 = alpha[k + 1], c2 = alpha[k + 2], c3 = alpha[k + 3];
+    Index i = 0;
+    for (; i + kDoubles <= n; i += kDoubles) {
+      store(r + i, (load(r + i) + (c0 * load(x0 + i) + c1 * load(x1 + i))) +
+                       (c2 * load(x2 + i) + c3 * load(x3 + i)));
+    }
+    for (; i < n; ++i) r[i] = (r[i] + (c0 * x0[i] + c1 * x1[i])) + (c2 * x2[i] + c3 * x3[i]);
+  }
+  for (; k < count; ++k) axpy(n, alpha[k], x[k], r);
+}
+
+double to_half(Index n, const double* x, std::uint16_t* out) {
+  double s0 = 0, s1 = 0;
+  Index i = 0;
+#if defined(__AVX512F__)
+  // Rounding twice (double to float to half) may miss the nearest half by one spacing in rare ties;
+  // the error that counts is measured below either way.
+  Doubles e{};
+  for (; i + kFloats <= n; i += kFloats) {
+    const Doubles a = load(x + i), b = load(x + i + kDoubles);
+    Floats v;
+    const __m256 low = _mm512_cvtpd_ps((__m512d)a), high = _mm512_cvtpd_ps((__m512d)b);
+    __builtin_memcpy(&v, &low, 32);
+    __builtin_memcpy(reinterpret_cast<char*>(&v) + 32, &high, 32);
+    std::uint16_t h[kFloats];
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(h),
+                        _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    for (int k = 0; k < kFloats; ++k) out[(i + k) * kPanel] = h[k];
+    const Floats back = (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<__m256i*>(h)));
+    __m256 back_low, back_high;
+    __builtin_memcpy(&back_low, &back, 32);
+    __builtin_memcpy(&back_high, reinterpret_cast<const char*>(&back) + 32, 32);
+    const Doubles d0 = a - (Doubles)_mm512_cvtps_pd(back_low);
+    const Doubles d1 = b - (Doubles)_mm512_cvtps_pd(back_high);
+    e += d0 * d0 + d1 * d1;
+  }
+  s0 = total(e);
+#endif
+  for (; i < n; ++i) {
+    const std::uint16_t h = double_to_half(x[i]);
+    out[i * kPanel] = h;
+    const double d = x[i] - static_cast<double>(half_to_float(h));
+    s1 += d * d;
+  }
+  return s0 + s1;
+}
+
+// As many right-hand sides at once as the accumulators fit the registers.
+constexpr Index kVectors = kPanel / kFloats;
+constexpr Index kRegisterBlock = kBytes == 64 ? kMaxRightSides : kBytes == 32 ? 2 : 1;
+
+template <Index M>
+void correlate_rows(Index n, const std::uint16_t* panel, Index m, const float* z, float* c,
+                    Index ldc) {
+  Floats sum[static_cast<std::size_t>(M)][kVectors] = {};
+  for (Index first = 0; first < n; first += kRowBlock) {
+    const Index last = first + kRowBlock < n ? first + kRowBlock : n;
+    Floats part[static_cast<std::size_t>(M)][kVectors] = {};
+    for (Index i = first; i < last; ++i) {
+      const float* zi = z + i * m;
+      Floats x[kVectors];
+#pragma GCC unroll 8
+      for (Index v = 0; v < kVectors; ++v) {
+        x[v] = halves_to_floats(panel + i * kPanel + v * kFloats);
+      }
+#pragma GCC unroll 12
+      for (Index b = 0; b < M; ++b) {
+#pragma GCC unroll 8
+        for (Index v = 0; v < kVectors; ++v) part[b][v] += x[v] * zi[b];
+      }
+    }
+    for (Index b = 0; b < M; ++b) {
+      for (Index v = 0; v < kVectors; ++v) sum[b][v] += part[b][v];
+    }
+  }
+  for (Index b = 0; b < M; ++b) {
+    for (Index v = 0; v < kVectors; ++v) {
+      *reinterpret_cast<Floats*>(c + b * ldc + v * kFloats) = sum[b][v];
+    }
+  }
+}
+
+template <Index M>
+void correlate_block(Index count, Index n, const std::uint16_t* panel, Index m, const float* z,
+                     float* c, Index ldc) {
+  if (count >= M) {
+    correlate_rows<M>(n, panel, m, z, c, ldc);
+  } else if constexpr (M > 1) {
+    correlate_block<M - 1>(count, n, panel, m, z, c, ldc);
+  }
+}
+
+void correlate_panel(Index n, const std::uint16_t* panel, Index m, const float* z, float* c,
+                     Index ldc) {
+  for (Index b = 0; b < m; b += kRegisterBlock) {
+    correlate_block<kRegisterBlock>(m - b, n, panel, m, z + b, c + b * ldc, ldc);
+  }
+}

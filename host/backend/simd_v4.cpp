@@ -1,0 +1,16 @@
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#include "backend/simd.hpp"
+
+namespace thresher::simd_v4 {
+namespace {
+#include "backend/simd_body.hpp"
+}  // namespace
+
+extern const Simd kSimd;
+const Simd kSimd = {"x86-64-v4", scan_f64, scan_f32, centre_f64, centre_f32,     dot, axpy, moments,
+                    dots,        cross,    axpys,    to_half,    correlate_panel};
+
+}  // namespace thresher::simd_v4

@@ -1,0 +1,239 @@
+#include <algorithm>
+#include <atomic>
+#include <limits>
+#include <memory>
+
+#include "backend/cpu_working_set_backend.hpp"
+#include "engines/engine.hpp"
+#include "setup/certificate.hpp"
+
+namespace thresher {
+namespace {
+
+// Rounds in which nothing joined the working set and the gap still missed the tolerance.
+constexpr Index kMostStalls = 3;
+// The closing pass of Gram mode certifies this many lambdas at a time: enough for the matrix
+// product to run at full rate, few enough to waste little after an early stop.
+constexpr Index kGramLookAhead = 32;
+// Correlations of one round stay in the cache: slots * look-ahead * n_features floats.
+constexpr Index kRoundFloats = Index{2} << 20;
+constexpr Index kMostSlots = 8;
+
+std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+/// A problem in flight.
+struct Running {
+  Index problem = -1;
+  Index next = 0;        // first lambda that is not finished
+  Index look_ahead = 2;  // how many are tried at once
+  Index stalls = 0;
+  bool retry = false;  // keep the working set: violators have just joined it
+};
+
+/// One thread's share: takes problems from a common queue and drives them through one backend.
+class Lane {
+ public:
+  Lane(const Batch& batch, WorkingSetBackend& backend, std::atomic<Index>& queue,
+       RunControl& control, FitSink& sink)
+      : batch_(batch),
+        backend_(backend),
+        queue_(queue),
+        control_(control),
+        sink_(sink),
+        running_(at(backend.n_slots())) {}
+
+  void run() {
+    for (;;) {
+      fill();
+      if (blocks_from_running() == 0) return;
+      const Status stop = control_.interruption();
+      if (stop != Status::kConverged) {
+        abandon(stop);
+        return;
+      }
+      if (!choose_.empty()) backend_.choose_working_sets(choose_);
+      backend_.solve_working_sets(blocks_, control_.max_iterations());
+      backend_.correlate(blocks_);
+      Index n_candidates = 0;
+      for (const PathBlock& block : blocks_) n_candidates += block.count;
+      reports_.assign(at(n_candidates), {});
+      backend_.certify(blocks_, reports_);
+      const CandidateReport* report = reports_.data();
+      for (const PathBlock& block : blocks_) {
+        accept(block, report);
+        report += block.count;
+      }
+    }
+  }
+
+ private:
+  void fill() {
+    std::vector<Index> slots;
+    std::vector<const Problem*> problems;
+    for (std::size_t s = 0; s < running_.size(); ++s) {
+      while (running_[s].problem < 0) {
+        const Index next = queue_.fetch_add(1);
+        if (next >= static_cast<Index>(batch_.problems.size())) break;
+        const Problem& problem = batch_.problems[at(next)];
+        if (problem.negligible) {
+          solve_by_zero(next);
+          continue;
+        }
+        if (problem.lambda.empty()) continue;
+        running_[s] = Running{};
+        running_[s].problem = next;
+        slots.push_back(static_cast<Index>(s));
+        problems.push_back(&problem);
+      }
+    }
+    if (!slots.empty()) backend_.load(slots, problems);
+  }
+
+  /// A response without variation: nothing can be learnt from it (design section 4).
+  void solve_by_zero(Index index) {
+    const Problem& problem = batch_.problems[at(index)];
+    for (Index l = 0; l < static_cast<Index>(problem.lambda.size()); ++l) {
+      Fit fit = certify(batch_.columns, problem, problem.lambda[at(l)], {}, control_.tol(),
+                        batch_.want_prediction);
+      fit.engine = Engine::kActiveSet;
+      control_.count(1);
+      if (!sink_.take(index, l, std::move(fit))) return;
+    }
+  }
+
+  std::size_t blocks_from_running() {
+    blocks_.clear();
+    choose_.clear();
+    for (std::size_t s = 0; s < running_.size(); ++s) {
+      Running& run = running_[s];
+      if (run.problem < 0) continue;
+      const auto n_lambdas = static_cast<Index>(batch_.problems[at(run.problem)].lambda.size());
+      const Index count =
+          std::min({run.look_ahead, backend_.max_look_ahead(), n_lambdas - run.next});
+      blocks_.push_back({static_cast<Index>(s), run.next, count});
+      if (!run.retry) choose_.push_back(blocks_.back());
+    }
+    return blocks_.size();
+  }
+
+  void abandon(Status status) {
+    for (Running& run : running_) {
+      if (run.problem < 0) continue;
+      Fit fit;
+      fit.status = status;
+      fit.engine = Engine::kActiveSet;
+      fit.gap = fit.objective = fit.deviance = fit.intercept = fit.train_error =
+          fit.held_out_error = std::numeric_limits<double>::quiet_NaN();
+      sink_.take(run.problem, run.next, std::move(fit));
+      run.problem = -1;
+    }
+  }
+
+  /// Hands over candidate k. Returns false when the path is over.
+  bool hand_over(const PathBlock& block, Index k, Fit&& fit) {
+    Running& run = running_[at(block.slot)];
+    const auto n_lambdas = static_cast<Index>(batch_.problems[at(run.problem)].lambda.size());
+    control_.count(1);
+    const bool more = sink_.take(run.problem, block.first + k, std::move(fit));
+    run.next = block.first + k + 1;
+    run.stalls = 0;
+    if (more && run.next < n_lambdas) return true;
+    run.problem = -1;
+    return false;
+  }
+
+  void accept(const PathBlock& block, const CandidateReport* reports) {
+    Running& run = running_[at(block.slot)];
+    const double tol = control_.tol();
+    Index k = 0;
+    Index n_violators = 0;
+    for (; k < block.count; ++k) {
+      // Written so that a NaN is not accepted.
+      if (!(reports[k].gap <= tol)) break;
+      n_violators += reports[k].n_violators;
+      if (!hand_over(
+              block, k,
+              backend_.harvest(block.slot, k, reports[k].gap, tol, batch_.want_prediction))) {
+        return;
+      }
+    }
+    if (k > 0) backend_.advance(block.slot, k - 1);
+    if (k == block.count) {
+      run.retry = false;
+      run.look_ahead = std::min(2 * run.look_ahead, backend_.max_look_ahead());
+      return;
+    }
+
+    const CandidateReport& failed = reports[k];
+    run.look_ahead = std::max<Index>(1, k);
+    run.retry = true;
+    if (failed.n_violators > 0 || n_violators > 0) {
+      run.stalls = 0;
+      return;
+    }
+    ++run.stalls;
+    if (failed.finite && run.stalls < kMostStalls) {
+      backend_.refine(block.slot, k);
+      return;
+    }
+    Fit fit = backend_.harvest(block.slot, k, failed.gap, tol, batch_.want_prediction);
+    if (fit.status != Status::kNumericalBreakdown) {
+      fit.status = failed.exact ? Status::kPrecisionLimit : Status::kIterationLimit;
+    }
+    if (hand_over(block, k, std::move(fit))) backend_.advance(block.slot, k);
+    run.retry = false;
+  }
+
+  const Batch& batch_;
+  WorkingSetBackend& backend_;
+  std::atomic<Index>& queue_;
+  RunControl& control_;
+  FitSink& sink_;
+  std::vector<Running> running_;
+  std::vector<PathBlock> blocks_, choose_;
+  std::vector<CandidateReport> reports_;
+};
+
+}  // namespace
+
+void solve_active_set(const Batch& batch, Mode mode, const ThreadPool& pool, RunControl& control,
+                      FitSink& sink) {
+  const auto n_problems = static_cast<Index>(batch.problems.size());
+  const Index n_lanes = std::min<Index>(pool.n_threads(), n_problems);
+  std::atomic<Index> queue{0};
+
+  if (mode == Mode::kGram) {
+    batch.columns.build_all(pool);
+    std::vector<std::shared_ptr<const RowWeighting>> rows;
+    for (const Problem& problem : batch.problems) {
+      if (std::find(rows.begin(), rows.end(), problem.rows) == rows.end()) {
+        rows.push_back(problem.rows);
+      }
+    }
+    const std::vector<GramMatrix> grams = make_gram_matrices(batch.columns, rows, pool);
+    pool.run(n_lanes, [&](Index, int) {
+      GramBackend backend(batch.columns, grams, kGramLookAhead);
+      Lane(batch, backend, queue, control, sink).run();
+    });
+    return;
+  }
+
+  std::unique_ptr<HalfPanels> own;
+  const HalfPanels* panels = batch.panels;
+  if (panels == nullptr && batch.options.low_precision) {
+    own = std::make_unique<HalfPanels>(batch.columns.n_samples(), batch.columns.n_features());
+    batch.columns.for_each(pool, [&](Index j, const double* x) { own->set_column(j, x); });
+    panels = own.get();
+  }
+  if (!batch.options.low_precision) panels = nullptr;
+  const Index look_ahead = std::max<Index>(1, batch.options.look_ahead);
+  const Index n_slots =
+      std::clamp<Index>(kRoundFloats / (look_ahead * batch.columns.n_features()), 1, kMostSlots);
+  pool.run(n_lanes, [&](Index, int) {
+    ResidualBackend backend(batch.columns, panels, std::min(n_slots, n_problems), look_ahead,
+                            batch.options.proven_skip);
+    Lane(batch, backend, queue, control, sink).run();
+  });
+}
+
+}  // namespace thresher
