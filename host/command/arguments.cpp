@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <concepts>
 #include <functional>
 #include <limits>
 #include <utility>
@@ -9,6 +10,7 @@
 #include <CLI/CLI.hpp>
 
 #include "command/build_info.hpp"
+#include "command/text_table.hpp"
 #include "thresher/error.hpp"
 #include "thresher/version.hpp"
 
@@ -64,6 +66,13 @@ bool parse_keep(std::string_view option, std::string_view text) {
   refuse(option, "path or chosen", text);
 }
 
+std::string default_text(double value) { return " (default " + exact_text(value) + ")"; }
+
+template <std::integral T>
+std::string default_text(T value) {
+  return " (default " + std::to_string(value) + ")";
+}
+
 // An option whose text goes through `parse`, so that every value is checked by our own rules and
 // every message has the same form.
 template <class Parse, class Target>
@@ -90,7 +99,7 @@ void add_fit_options(CLI::App* app, FitArguments& fit) {
   add(app, "--l1-ratio", options.l1_ratio, parse_number_list,
       "Shares of L1 in the penalty, as in 0.5,1; 1 is the Lasso, 0 is Ridge (default 1)", "LIST");
   auto* lambdas = add(app, "--lambdas", options.n_lambdas, parse_whole_number,
-                      "Length of the automatic grid (default 100)", "N");
+                      "Length of the automatic grid" + default_text(options.n_lambdas), "N");
   auto* ratio = add(app, "--lambda-min-ratio", options.lambda_min_ratio, parse_number,
                     "Last lambda of the automatic grid over its first "
                     "(default 0.01 if features >= rows, else 0.0001)",
@@ -113,7 +122,9 @@ void add_fit_options(CLI::App* app, FitArguments& fit) {
                 "NaN (or NA) in Y: leave that row out for that response");
 
   add(app, "--early-stop", options.early_stop, parse_early_stop,
-      "Stop a path past this share of deviance, or off (default 0.999; cv ignores it)", "D|off");
+      "Stop a path past this share of deviance, or off; cv ignores it" +
+          default_text(*options.early_stop),
+      "D|off");
   add(app, "--keep", options.keep_chosen, parse_keep,
       "Coefficients to keep: path (all) or chosen (cv only: best and one-se)", "WHAT");
   add(app, "--tol", options.tol, parse_number,
@@ -143,7 +154,7 @@ void add_fit_options(CLI::App* app, FitArguments& fit) {
 
   if (fit.cross_validate) {
     auto* folds = add(app, "--folds", fit.cv.n_folds, parse_whole_number,
-                      "Number of folds (default 10)", "K");
+                      "Number of folds" + default_text(fit.cv.n_folds), "K");
     add_file(app, "--fold-id", fit.fold_id, "Fold of each row, 0 to K-1")->excludes(folds);
     add(
         app, "--seed", fit.cv.seed,
@@ -152,7 +163,7 @@ void add_fit_options(CLI::App* app, FitArguments& fit) {
           if (!value) refuse(option, "a whole number of at least 0", text);
           return *value;
         },
-        "Seed of the folds (default 1)", "S");
+        "Seed of the folds" + default_text(fit.cv.seed), "S");
     add_file(app, "--predictions", fit.predictions,
              "Write out-of-fold predictions at the best lambda (.npy)");
   }
@@ -285,13 +296,14 @@ Arguments parse_arguments(int argc, const char* const* argv) {
   auto* simulate_app = app.add_subcommand("simulate", "Make data with a known answer");
   add(simulate_app, "--rows", spec.rows, parse_whole_number, "Rows", "N")->required();
   add(simulate_app, "--features", spec.features, parse_whole_number, "Features", "P")->required();
-  add(simulate_app, "--responses", spec.responses, parse_whole_number, "Responses (default 1)",
-      "R");
+  add(simulate_app, "--responses", spec.responses, parse_whole_number,
+      "Responses" + default_text(spec.responses), "R");
   add(simulate_app, "--corr", spec.corr, parse_number,
-      "Correlation of neighbouring features (default 0.5)", "C");
+      "Correlation of neighbouring features" + default_text(spec.corr), "C");
   add(simulate_app, "--support", spec.support, parse_whole_number,
       "Features with a coefficient (default 10, or all if there are fewer)", "K");
-  add(simulate_app, "--snr", spec.snr, parse_number, "Signal variance over noise (default 3)", "S");
+  add(simulate_app, "--snr", spec.snr, parse_number,
+      "Signal variance over noise" + default_text(spec.snr), "S");
   add(
       simulate_app, "--seed", spec.seed,
       [](std::string_view option, std::string_view text) {
@@ -299,7 +311,7 @@ Arguments parse_arguments(int argc, const char* const* argv) {
         if (!value) refuse(option, "a whole number of at least 0", text);
         return *value;
       },
-      "Seed (default 1)", "S");
+      "Seed" + default_text(spec.seed), "S");
   simulate_app->add_option("-o", simulated.folder, "Folder to write to")
       ->type_name("FOLDER")
       ->required();
