@@ -25,24 +25,22 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRATCH = ROOT / "build" / "bench_glmnet"
 GAP_LIMIT = 1e-9
 
-# One response, one thread. `against`: glmnet settings and the factor required against each of them;
-# None: for information. thresh 1e-10 is allowed more iterations, or glmnet gives up.
-DEFAULT = {"label": "default", "thresh": "default", "maxit": "1e5", "type": "default"}
-TIGHT = {"label": "thresh 1e-10", "thresh": "1e-10", "maxit": "1e7", "type": "default"}
-COVARIANCE = {"label": "default, covariance", "thresh": "default", "maxit": "1e5",
-              "type": "covariance"}
+# One response, one thread. `against`: glmnet settings and the factor required against each.
+# thresh 1e-10 is allowed more iterations, or glmnet gives up.
+DEFAULT = {"label": "default", "thresh": "default", "maxit": "1e5"}
+TIGHT = {"label": "thresh 1e-10", "thresh": "1e-10", "maxit": "1e7"}
 PATH_ROWS = {
     "500x20000": {"rows": 500, "features": 20000, "corr": 0.5, "support": 50, "snr": 3,
                   "against": [(DEFAULT, 4)]},
     "300x120000": {"rows": 300, "features": 120000, "corr": 0.5, "support": 30, "snr": 3,
                    "against": [(DEFAULT, 6)]},
-    # glmnet's own default is "naive" from 500 features on; the other mode is shown beside it.
     "5000x500": {"rows": 5000, "features": 500, "corr": 0.3, "support": 50, "snr": 1,
-                 "against": [(DEFAULT, 5), (COVARIANCE, None)]},
+                 "against": [(DEFAULT, 5)]},
     "2000x2000": {"rows": 2000, "features": 2000, "corr": 0.9, "support": 100, "snr": 2,
                   "against": [(DEFAULT, 2), (TIGHT, 8)]},
 }
-# Many responses, ten folds, two threads against two R processes that share a sample of the responses.
+# Many responses, ten folds, two threads against two R processes that share a sample of the
+# responses.
 CV_ROWS = {
     "cv-100-responses": {"rows": 500, "features": 20000, "responses": 100, "corr": 0.5,
                          "support": 50, "snr": 3, "l1_ratio": 1, "grid": ("lasso", 100, 0.01),
@@ -173,7 +171,7 @@ def run_path_row(command, worker, name, seed, repeats):
     for repeat in range(repeats):
         ours.append(run_ours(command, arguments, 1))
         for settings, _ in row["against"]:
-            run = worker.ask("fit", grid, settings["thresh"], settings["maxit"], settings["type"])
+            run = worker.ask("fit", grid, settings["thresh"], settings["maxit"])
             theirs[settings["label"]].append(run)
             if repeat == 0:
                 quality[settings["label"]] = worker.ask("quality")
@@ -288,7 +286,7 @@ def describe_machine():
 def met(record):
     return [record["ours"]["worst_gap"] <= GAP_LIMIT,
             record["ours"].get("worst_gap_recomputed", 0.0) <= GAP_LIMIT,
-            *(g["required"] is None or g["factor"] >= g["required"] for g in record["glmnet"])]
+            *(g["factor"] >= g["required"] for g in record["glmnet"])]
 
 
 def table(report):
@@ -308,14 +306,14 @@ def table(report):
     for record in report["rows"]:
         ours = record["ours"]
         for glmnet in record["glmnet"]:
-            missed = glmnet["required"] is not None and glmnet["factor"] < glmnet["required"]
+            missed = glmnet["factor"] < glmnet["required"]
             gap, excess = (f"{glmnet[key]:.1e}" if key in glmnet else "-"
                            for key in ("worst_gap", "worst_suboptimality"))
             lines.append(
                 f"| {record['row']} | {record['seed']} | {ours['seconds']:.3g} | "
                 f"{ours['worst_gap']:.1e} | {glmnet['label']} | {glmnet['seconds']:.3g} | "
                 f"{gap} | {excess} | {glmnet['factor']:.1f} | "
-                f"{glmnet['required'] or '-'}{' **missed**' if missed else ''} |")
+                f"{glmnet['required']}{' **missed**' if missed else ''} |")
     return "\n".join(lines) + "\n"
 
 

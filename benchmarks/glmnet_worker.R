@@ -134,11 +134,10 @@ commands <- list(
     write_npy(if (is.matrix(grid) && nrow(grid) == 1) as.vector(grid) else grid, path)
     answer(lambda_max = max(grid))
   },
-  fit = function(grid, thresh, maxit, type) {
+  fit = function(grid, thresh, maxit) {
     lambda <- read_npy(grid)
     options <- list(X, Y[, 1], lambda = lambda, standardize = FALSE, maxit = as.numeric(maxit))
     if (thresh != "default") options$thresh <- as.numeric(thresh)
-    if (type != "default") options$type.gaussian <- type
     run <- timed(function() do.call(glmnet, options))
     last <<- list(lambda = run$value$lambda, intercept = run$value$a0, beta = run$value$beta)
     answer(seconds = sprintf("%.6f", run$seconds), n_lambdas = length(run$value$lambda),
