@@ -9,6 +9,7 @@
 namespace thresher {
 namespace {
 
+constexpr std::size_t kFirstBuffer = std::size_t{1} << 16;  // untuned; grows with a longer field
 constexpr std::size_t kLongestField = std::size_t{1} << 20;
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 
@@ -19,7 +20,7 @@ bool is_empty_line(const CsvField& field) {
 }  // namespace
 
 CsvFields::CsvFields(ByteSource& source, char separator)
-    : source_(source), separator_(separator), buffer_(2 * kLongestField) {
+    : source_(source), separator_(separator), buffer_(kFirstBuffer) {
   for (const char c : {separator, '\n', '"', '\0'}) {
     stops_field_[static_cast<unsigned char>(c)] = true;
   }
@@ -85,6 +86,7 @@ bool CsvFields::more(std::size_t& position) {
   position -= begin_;
   end_ -= begin_;
   begin_ = 0;
+  if (end_ == buffer_.size()) buffer_.resize(2 * buffer_.size());
   const std::size_t got = source_.read(buffer_.data() + end_, buffer_.size() - end_);
   source_ended_ = got < buffer_.size() - end_;
   end_ += got;

@@ -30,6 +30,11 @@ bool is_text(const StoredField& field) {
   return parse_number(field.text).kind == NumberKind::kText;
 }
 
+// Whether the row begins with a name: text, or a number quoted where the next is not.
+bool begins_with_name(const Record& row) {
+  return row.size() > 1 && (is_text(row[0]) || (row[0].quoted && !row[1].quoted));
+}
+
 // Reads the first two records, which decide about header and row names, then streams the rest.
 class CsvReader {
  public:
@@ -101,12 +106,12 @@ class CsvReader {
                          " (quote a name that looks like a number)");
     }
     if (!has_header_) {
-      has_row_names_ = n > 1 && is_text(first[0]);
+      has_row_names_ = begins_with_name(first);
       return;
     }
-    header_is_short_ = second.size() == n + 1 && (second[0].quoted || is_text(second[0]));
-    has_row_names_ = header_is_short_ || (n > 1 && first[0].text.empty()) ||
-                     (n > 1 && !second.empty() && is_text(second[0]));
+    header_is_short_ = second.size() == n + 1 && begins_with_name(second);
+    has_row_names_ =
+        header_is_short_ || (n > 1 && (first[0].text.empty() || begins_with_name(second)));
   }
 
   // pandas writes a frame without names as ",0,1,2".

@@ -10,7 +10,7 @@
 namespace thresher {
 namespace {
 
-constexpr std::size_t kInputBytes = std::size_t{1} << 18;  // untuned
+constexpr std::size_t kInputBytes = std::size_t{1} << 16;  // untuned
 constexpr int kGzipWindow = 15 + 16;                       // largest window, gzip header wanted
 // A deflate stream cannot expand by more than 1032 (zlib's technical notes).
 constexpr std::uint64_t kLargestExpansion = 1032;

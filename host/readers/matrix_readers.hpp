@@ -14,9 +14,9 @@ MatrixFile read_npy(ByteSource& source, const ReadOptions& options);
 
 /// The first row is a header if it holds names, or if it counts 0, 1, 2, ... after an empty field
 /// (pandas). Names and numbers mixed are refused: a name that looks like a number is quoted. The
-/// first column holds row names if its first entry below the header is text, if the header's first
-/// field is empty (R's write.csv, pandas), or if the header is one field short and that entry is
-/// text or quoted (R's write.table).
+/// first column holds row names if its first entry below the header is text, or quoted where the
+/// next is not (R), or if the header's first field is empty (R, pandas). The header may lack the
+/// field above the row names (R's write.table).
 MatrixFile read_csv(ByteSource& source, char separator, const ReadOptions& options);
 
 /// Indices count from 1, or from 0 if any index is 0; they must ascend within a line. There are as

@@ -7,7 +7,7 @@
 namespace thresher {
 namespace {
 
-constexpr std::size_t kFirstBuffer = std::size_t{1} << 18;  // untuned
+constexpr std::size_t kFirstBuffer = std::size_t{1} << 16;  // untuned
 constexpr std::size_t kLongestLine = std::size_t{1} << 28;
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 

@@ -53,12 +53,13 @@ TEST(CsvReader, FindsHeaderAndRowNames) {
 }
 
 TEST(CsvReader, ReadsWhatRAndPandasWrite) {
-  // write.csv, write.table, write.table with quoted counters, DataFrame.to_csv without names.
+  // write.csv, write.table with and without names of its own and header, DataFrame.to_csv.
   expect_table(read("\"\",\"a\",\"b\"\n\"1\",1,2\n\"2\",3,4\n"), 2, {1, 2, 3, 4}, {"a", "b"},
                {"1", "2"});
   expect_table(read("\"a\",\"b\"\n\"r1\",1,2\n\"r2\",3,4\n"), 2, {1, 2, 3, 4}, {"a", "b"},
                {"r1", "r2"});
   expect_table(read("\"a\"\n\"1\",5\n"), 1, {5}, {"a"}, {"1"});
+  expect_table(read("\"1\",5\n\"2\",6\n"), 1, {5, 6}, {}, {"1", "2"});
   expect_table(read(",0,1\n0,5,6\n1,7,8\n"), 2, {5, 6, 7, 8}, {"0", "1"}, {"0", "1"});
   // Names that look like numbers are quoted where the numbers are not.
   expect_table(read("\"2010\",\"2011\"\n1,2\n"), 2, {1, 2}, {"2010", "2011"}, {});

@@ -4,7 +4,6 @@
 #include <limits>
 
 #include "reader_cases.hpp"
-#include "readers/memory_guard.hpp"
 
 namespace thresher {
 namespace {
