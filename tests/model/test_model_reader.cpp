@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -95,8 +97,9 @@ TEST(ModelReader, AcceptsTheUntouchedParts) {
 TEST(ModelReader, EveryTruncationIsRefused) {
   const TemporaryFolder folder;
   const std::string bytes = sample_bytes();
-  for (std::size_t keep = 0; keep < bytes.size(); ++keep) {
-    write_bytes(folder / "m", bytes.substr(0, keep));
+  write_bytes(folder / "m", bytes);
+  for (std::size_t keep = bytes.size(); keep-- > 0;) {
+    std::filesystem::resize_file(folder / "m", keep);
     try {
       load_model(folder / "m");
       ADD_FAILURE() << "accepted " << keep << " bytes of " << bytes.size();
@@ -111,12 +114,16 @@ TEST(ModelReader, EveryTruncationIsRefused) {
 TEST(ModelReader, EveryChangedByteIsSafe) {
   const TemporaryFolder folder;
   const std::string bytes = sample_bytes();
+  write_bytes(folder / "m", bytes);
+  std::fstream file(folder / "m", std::ios::binary | std::ios::in | std::ios::out);
+  const auto put = [&](std::size_t at, char byte) {
+    file.seekp(static_cast<std::streamoff>(at));
+    file.put(byte).flush();
+  };
   std::size_t refused = 0;
   for (std::size_t at = 0; at < bytes.size(); ++at) {
     for (const int change : {0x01, 0x80, 0xff}) {
-      std::string changed = bytes;
-      changed[at] = static_cast<char>(changed[at] ^ change);
-      write_bytes(folder / "m", changed);
+      put(at, static_cast<char>(bytes[at] ^ change));
       try {
         load_model(folder / "m");
       } catch (const Error& e) {
@@ -124,8 +131,11 @@ TEST(ModelReader, EveryChangedByteIsSafe) {
         ++refused;
       }
     }
+    put(at, bytes[at]);
   }
+  EXPECT_TRUE(file.good());
   EXPECT_GT(refused, 1000u);
+  load_model(folder / "m");
 }
 
 TEST(ModelReader, HeaderLengthLies) {
