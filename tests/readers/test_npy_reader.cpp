@@ -170,6 +170,9 @@ TEST(NpyReader, TakesNoMemoryForADeclaredSizeThatIsNotThere) {
                  "byte 88: data must be 4294967296 x 4294967296 items of 8 bytes, got 48 bytes");
   expect_refused(npy_file("|b1", wraps, data),
                  "byte 88: data must be 4294967296 x 4294967296 items of 1 bytes, got 48 bytes");
+  // 2 modulo 2^64, just as many as there are.
+  expect_refused(npy_file("|u1", "(6148914691236517206, 3)", "ab"),
+                 "byte 88: data must be 6148914691236517206 x 3 items of 1 bytes, got 2 bytes");
   // 1 GB declared behind a pipe: within the machine, so only growth with the data keeps it small.
   expect_pipe_refused(
       npy_file("<f8", "(125000000,)", data),
