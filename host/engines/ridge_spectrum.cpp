@@ -1,0 +1,666 @@
+#include "engines/ridge_spectrum.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <memory>
+#include <tuple>
+#include <vector>
+
+#include "backend/spectrum_backend.hpp"
+#include "engines/engine.hpp"
+#include "engines/ridge_system.hpp"
+#include "setup/certificate.hpp"
+#include "thresher/error.hpp"
+
+namespace thresher {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+// Relative gap above which a fit is refined: what double arithmetic reaches nearly always, and
+// hundred times below the tightest tolerance that is asked for in practice.
+constexpr double kGoal = 1e-12;
+constexpr int kMaxRefinements = 2;
+constexpr Index kColumnsPerTask = 1024;  // untuned: enough for GEMM, small enough to balance
+
+std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+/// Problems that share (w, v, d) and whether they hand over coefficients.
+struct Group {
+  std::vector<Index> problems;
+  bool fold = false;
+};
+
+/// A group with its decomposition and everything its columns share. Slot s is problems[s].
+struct Prepared {
+  const Group* group = nullptr;
+  RidgeGroup matrix;
+  std::unique_ptr<Spectrum> spectrum;  // null: the eigensolver failed
+  Index rank = 0;                      // directions above the cutoff
+  bool any_ridged = false;             // some eliminated feature has its own ridge
+  std::vector<double> Y, C, Z;         // (m, slots), (n_eliminated, slots), (k, slots)
+  std::vector<double> defect, yy;      // (slots)
+  std::vector<Index> held_out;         // rows that some problem holds out, ascending
+  std::vector<double> H, HM;           // (held_out, features), (held_out, k)
+  std::vector<double> constant;        // (held_out, slots)
+};
+
+/// One fit: slot, index into the problem's lambda grid.
+struct Point {
+  Index slot;
+  Index lambda_index;
+};
+
+class RidgeRun {
+ public:
+  RidgeRun(const Batch& batch, const SpectrumBackend& backend, const ThreadPool& pool,
+           RunControl& control, FitSink& sink)
+      : batch_(batch),
+        backend_(backend),
+        pool_(pool),
+        control_(control),
+        sink_(sink),
+        ended_(batch.problems.size(), 0) {}
+
+  void run();
+
+ private:
+  const Problem& problem(const Prepared& prepared, Index slot) const {
+    return batch_.problems[at(prepared.group->problems[at(slot)])];
+  }
+  double lambda(const Prepared& prepared, const Point& point) const {
+    return problem(prepared, point.slot).lambda[at(point.lambda_index)];
+  }
+
+  Prepared prepare(const Group& group, std::optional<double> fixed_lambda) const;
+  void solve_ladder(const Group& group);
+  void solve_points(const Prepared& prepared, const std::vector<Point>& points);
+  void solve_chunk(const Prepared& prepared, const std::vector<Point>& points);
+  std::vector<Fit> solve_full(const Prepared& prepared, const std::vector<Point>& points) const;
+  std::vector<Fit> solve_fold(const Prepared& prepared, const std::vector<Point>& points) const;
+  void expand(const Prepared& prepared, const std::vector<Point>& points, const double* beta,
+              double* B) const;
+  std::vector<double> certify_batch(const Prepared& prepared, const std::vector<Point>& points,
+                                    const std::vector<double>& B, std::vector<double>& R) const;
+  void hand_over(Index problem, Index lambda_index, Fit&& fit);
+
+  const Batch& batch_;
+  const SpectrumBackend& backend_;
+  const ThreadPool& pool_;
+  RunControl& control_;
+  FitSink& sink_;
+  std::vector<std::uint8_t>
+      ended_;  // path is finished early; touched by the problem's thread alone
+};
+
+std::vector<Group> group_problems(const std::vector<Problem>& problems) {
+  std::map<std::tuple<const RowWeighting*, const Penalties*, bool, bool>, std::size_t> seen;
+  std::vector<Group> groups;
+  for (std::size_t k = 0; k < problems.size(); ++k) {
+    const Problem& problem = problems[k];
+    const bool fold = problem.fold >= 0;
+    const auto [found, fresh] = seen.try_emplace(
+        {problem.rows.get(), problem.penalties.get(), problem.intercept, fold}, groups.size());
+    if (fresh) {
+      groups.emplace_back();
+      groups.back().fold = fold;
+    }
+    groups[found->second].problems.push_back(static_cast<Index>(k));
+  }
+  return groups;
+}
+
+/// Distinct lambdas of a group, descending.
+std::vector<double> distinct_lambdas(const std::vector<Problem>& problems, const Group& group) {
+  std::vector<double> out;
+  for (const Index k : group.problems) {
+    out.insert(out.end(), problems[at(k)].lambda.begin(), problems[at(k)].lambda.end());
+  }
+  std::sort(out.begin(), out.end(), std::greater<>());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
+void RidgeRun::hand_over(Index problem, Index lambda_index, Fit&& fit) {
+  if (ended_[at(problem)]) return;
+  fit.engine = Engine::kRidge;
+  if (!sink_.take(problem, lambda_index, std::move(fit))) ended_[at(problem)] = 1;
+}
+
+Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambda) const {
+  const Columns& columns = batch_.columns;
+  const Problem& first = batch_.problems[at(group.problems.front())];
+  Prepared out;
+  out.group = &group;
+  out.matrix =
+      make_ridge_group(columns, *first.rows, *first.penalties, first.intercept, fixed_lambda);
+  const RidgeGroup& matrix = out.matrix;
+  const Index slots = static_cast<Index>(group.problems.size()), m = matrix.m;
+  const Index r = matrix.n_eliminated();
+  for (const std::uint8_t free : matrix.unpenalised) out.any_ridged = out.any_ridged || free == 0;
+  out.spectrum = backend_.decompose(std::move(out.matrix.system), !group.fold);
+  if (!out.spectrum) return out;
+  const Spectrum& spectrum = *out.spectrum;
+  for (const double s : spectrum.values()) out.rank += s > spectrum.cutoff() ? 1 : 0;
+
+  out.Y.resize(at(m * slots));
+  out.C.resize(at(r * slots));
+  out.Z.resize(at(spectrum.size() * slots));
+  out.defect.resize(at(slots));
+  out.yy.resize(at(slots));
+  for (Index s = 0; s < slots; ++s) {
+    double* y = out.Y.data() + s * m;
+    weighted_response(matrix, problem(out, s), y, out.C.data() + s * r);
+    for (Index i = 0; i < m; ++i) out.yy[at(s)] += y[i] * y[i];
+  }
+  spectrum.rotate(slots, out.Y.data(), out.Z.data(), out.defect.data());
+
+  for (Index s = 0; s < slots; ++s) {
+    const std::vector<Index>& rows = problem(out, s).held_out;
+    if (s > 0 && rows == problem(out, s - 1).held_out) continue;
+    out.held_out.insert(out.held_out.end(), rows.begin(), rows.end());
+  }
+  std::sort(out.held_out.begin(), out.held_out.end());
+  out.held_out.erase(std::unique(out.held_out.begin(), out.held_out.end()), out.held_out.end());
+  const Index h = static_cast<Index>(out.held_out.size());
+  if (h > 0) {
+    std::vector<double> eliminated, share(at(r));
+    prediction_rows(columns, matrix, out.held_out, out.H, eliminated);
+    out.HM.resize(at(h * spectrum.size()));
+    spectrum.map_rows(h, out.H.data(), out.HM.data());
+    out.constant.resize(at(h * slots));
+    for (Index s = 0; s < slots; ++s) {
+      double* constant = out.constant.data() + s * h;
+      std::fill(constant, constant + h, problem(out, s).y_mean);
+      std::copy_n(out.C.data() + s * r, r, share.data());
+      solve_eliminated(matrix, share.data());
+      for (Index e = 0; e < r; ++e) {
+        for (Index i = 0; i < h; ++i) constant[i] += eliminated[at(e * h + i)] * share[at(e)];
+      }
+    }
+  }
+  return out;
+}
+
+/// B (p, points): coefficients in hat units of every feature.
+void RidgeRun::expand(const Prepared& prepared, const std::vector<Point>& points,
+                      const double* beta, double* B) const {
+  const RidgeGroup& matrix = prepared.matrix;
+  const Index p_all = batch_.columns.n_features();
+  const Index p = static_cast<Index>(matrix.features.size()), r = matrix.n_eliminated();
+  std::vector<double> share(at(r));
+  std::fill(B, B + p_all * static_cast<Index>(points.size()), 0.0);
+  for (std::size_t c = 0; c < points.size(); ++c) {
+    const double* from = beta + static_cast<Index>(c) * p;
+    double* to = B + static_cast<Index>(c) * p_all;
+    for (Index k = 0; k < p; ++k) to[matrix.features[at(k)]] = from[k] / matrix.root[at(k)];
+    if (r == 0) continue;
+    // R b = Q'(y - A_raw beta)
+    std::copy_n(prepared.C.data() + points[c].slot * r, r, share.data());
+    for (Index k = 0; k < p; ++k) {
+      for (Index e = 0; e < r; ++e) share[at(e)] -= matrix.QA[at(k * r + e)] * from[k];
+    }
+    solve_eliminated(matrix, share.data());
+    for (Index e = 0; e < r; ++e) to[matrix.eliminated[at(e)]] = share[at(e)];
+  }
+}
+
+/// The relative gap of design section 4 at s = 1 for every point whose penalised features all have
+/// e_j > 0, from xhat, yhat and B; NaN for the other points. R (n, points) gets the residuals.
+std::vector<double> RidgeRun::certify_batch(const Prepared& prepared,
+                                            const std::vector<Point>& points,
+                                            const std::vector<double>& B,
+                                            std::vector<double>& R) const {
+  const Columns& columns = batch_.columns;
+  const RowWeighting& rows = *prepared.matrix.rows;
+  const Index n = columns.n_samples(), p = columns.n_features();
+  const Index count = static_cast<Index>(points.size());
+  const Index n_direct = static_cast<Index>(rows.direct.size());
+
+  // Columns that are centred directly for this w take the place of their plain ones.
+  R.resize(at(n * count));
+  for (Index c = 0; c < count; ++c) {
+    const std::vector<double>& y = problem(prepared, points[at(c)].slot).y->value;
+    std::copy(y.begin(), y.end(), R.begin() + c * n);
+  }
+  std::vector<double> plain, direct(at(n_direct * count));
+  if (n_direct > 0) {
+    plain = B;
+    for (Index c = 0; c < count; ++c) {
+      for (Index k = 0; k < n_direct; ++k) {
+        double& b = plain[at(c * p + rows.direct[at(k)])];
+        direct[at(c * n_direct + k)] = b;
+        b = 0.0;
+      }
+    }
+  }
+  backend_.residuals(n, p, columns.matrix(), count, n_direct > 0 ? plain.data() : B.data(),
+                     R.data());
+  if (n_direct > 0) {
+    backend_.residuals(n, n_direct, rows.direct_values.data(), count, direct.data(), R.data());
+  }
+
+  std::vector<double> weighted(at(n * count), 0.0), half(at(count), 0.0), q(at(n));
+  for (Index c = 0; c < count; ++c) {
+    const Problem& one = problem(prepared, points[at(c)].slot);
+    double* r = R.data() + c * n;
+    if (one.intercept) {
+      double mean = 0.0;
+      for (const Index i : rows.rows) mean += rows.weight[at(i)] * r[i];
+      for (Index i = 0; i < n; ++i) r[i] -= mean;
+    }
+    std::fill(q.begin(), q.end(), 0.0);
+    for (const Index i : rows.rows) q[at(i)] = r[i];
+    if (one.projector) one.projector->project(rows, q);
+    for (const Index i : rows.rows) {
+      const double d = r[i] - q[at(i)];
+      half[at(c)] += 0.5 * rows.weight[at(i)] * d * d;
+      weighted[at(c * n + i)] = rows.weight[at(i)] * q[at(i)];
+    }
+  }
+  std::vector<double> G(at(p * count)), G_direct(at(n_direct * count));
+  backend_.correlate(n, p, columns.matrix(), count, weighted.data(), G.data());
+  if (n_direct > 0) {
+    backend_.correlate(n, n_direct, rows.direct_values.data(), count, weighted.data(),
+                       G_direct.data());
+  }
+
+  std::vector<double> gaps(at(count));
+  for (Index c = 0; c < count; ++c) {
+    const Problem& one = problem(prepared, points[at(c)].slot);
+    const double lam = lambda(prepared, points[at(c)]);
+    double* g = G.data() + c * p;
+    for (Index k = 0; k < n_direct; ++k) g[rows.direct[at(k)]] = G_direct[at(c * n_direct + k)];
+    const Penalties& factors = *one.penalties;
+    double sum = half[at(c)];
+    for (Index j = 0; j < p; ++j) {
+      if (factors.excluded[at(j)]) continue;
+      const double e = one.e(j, lam);
+      if (e > 0.0) {
+        const double d = e * B[at(c * p + j)] - g[j];
+        sum += d * d / (2.0 * e);
+      } else if (factors.l2[at(j)] > 0.0) {
+        sum = kNaN;  // unpenalised at this lambda only
+      }
+    }
+    gaps[at(c)] = sum / one.null_loss;
+  }
+  return gaps;
+}
+
+std::vector<Fit> RidgeRun::solve_full(const Prepared& prepared,
+                                      const std::vector<Point>& points) const {
+  const Columns& columns = batch_.columns;
+  const Spectrum& spectrum = *prepared.spectrum;
+  const Index count = static_cast<Index>(points.size()), k = spectrum.size();
+  const Index n = columns.n_samples(), p_all = columns.n_features();
+  const Index p = static_cast<Index>(prepared.matrix.features.size());
+
+  std::vector<SpectrumColumn> what;
+  for (const Point& point : points) {
+    what.push_back({point.slot, prepared.matrix.effective_lambda(lambda(prepared, point))});
+  }
+  std::vector<double> T(at(k * count)), beta(at(p * count)), B(at(p_all * count)), R;
+  std::vector<ShrunkSums> sums(at(count));
+  spectrum.shrink(what, prepared.Z.data(), T.data(), sums.data());
+  spectrum.coefficients(count, T.data(), beta.data());
+  expand(prepared, points, beta.data(), B.data());
+  std::vector<double> gaps = certify_batch(prepared, points, B, R);
+  std::vector<Index> iterations(at(count), 1);
+
+  std::vector<Index> todo;
+  for (Index c = 0; c < count; ++c) {
+    if (!(gaps[at(c)] <= kGoal)) todo.push_back(c);
+  }
+  for (int step = 0; !todo.empty() && step <= kMaxRefinements; ++step) {
+    const Index some = static_cast<Index>(todo.size());
+    std::vector<SpectrumColumn> sub_what;
+    std::vector<Point> sub_points;
+    std::vector<double> sub_T, sub_beta, sub_R;
+    for (const Index c : todo) {
+      sub_what.push_back(what[at(c)]);
+      sub_points.push_back(points[at(c)]);
+      sub_T.insert(sub_T.end(), T.begin() + c * k, T.begin() + (c + 1) * k);
+      sub_beta.insert(sub_beta.end(), beta.begin() + c * p, beta.begin() + (c + 1) * p);
+    }
+    std::vector<RidgeMeasure> measures(at(some));
+    spectrum.refine(sub_what, prepared.Y.data(), sub_T.data(), sub_beta.data(), measures.data());
+    // At lambda = 0 the certificate needs q off all columns, which is what the spectrum measures.
+    for (Index s = 0; s < some; ++s) {
+      const Index c = todo[at(s)];
+      if (std::isnan(gaps[at(c)]) && what[at(c)].lambda == 0.0) {
+        gaps[at(c)] = measures[at(s)].gap / problem(prepared, points[at(c)].slot).null_loss;
+      }
+    }
+    if (step == kMaxRefinements) break;
+    std::vector<double> sub_B(at(p_all * some));
+    expand(prepared, sub_points, sub_beta.data(), sub_B.data());
+    const std::vector<double> sub_gaps = certify_batch(prepared, sub_points, sub_B, sub_R);
+    std::vector<Index> next;
+    for (Index s = 0; s < some; ++s) {
+      const Index c = todo[at(s)];
+      const bool exact = what[at(c)].lambda == 0.0 && std::isnan(sub_gaps[at(s)]);
+      if (exact ? gaps[at(c)] <= kGoal : !(sub_gaps[at(s)] < gaps[at(c)])) continue;
+      gaps[at(c)] = sub_gaps[at(s)];
+      ++iterations[at(c)];
+      std::copy_n(sub_T.begin() + s * k, k, T.begin() + c * k);
+      std::copy_n(sub_beta.begin() + s * p, p, beta.begin() + c * p);
+      std::copy_n(sub_B.begin() + s * p_all, p_all, B.begin() + c * p_all);
+      std::copy_n(sub_R.begin() + s * n, n, R.begin() + c * n);
+      if (!(gaps[at(c)] <= kGoal)) next.push_back(c);
+    }
+    todo = std::move(next);
+  }
+
+  std::vector<Fit> fits;
+  SparseCoef coef;
+  for (Index c = 0; c < count; ++c) {
+    const Problem& one = problem(prepared, points[at(c)].slot);
+    const double lam = lambda(prepared, points[at(c)]);
+    coef.clear();
+    for (Index j = 0; j < p_all; ++j) {
+      const double b = B[at(c * p_all + j)];
+      if (b != 0.0) coef.emplace_back(j, b);
+    }
+    const std::vector<double> r(R.begin() + c * n, R.begin() + (c + 1) * n);
+    Fit fit = finish_fit(columns, one, lam, coef, r, gaps[at(c)], control_.tol(), false);
+    if (fit.status == Status::kIterationLimit) fit.status = Status::kPrecisionLimit;
+    fit.iterations = iterations[at(c)];
+    fit.rank_deficient =
+        prepared.matrix.eliminated_deficient || (what[at(c)].lambda == 0.0 && prepared.rank < p);
+    fits.push_back(std::move(fit));
+  }
+  return fits;
+}
+
+std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared,
+                                      const std::vector<Point>& points) const {
+  const Spectrum& spectrum = *prepared.spectrum;
+  const RidgeGroup& matrix = prepared.matrix;
+  const Index count = static_cast<Index>(points.size()), k = spectrum.size();
+  const Index p = static_cast<Index>(matrix.features.size());
+  const Index h = static_cast<Index>(prepared.held_out.size());
+  const Index r = matrix.n_eliminated();
+
+  std::vector<SpectrumColumn> what;
+  for (const Point& point : points) {
+    what.push_back({point.slot, matrix.effective_lambda(lambda(prepared, point))});
+  }
+  std::vector<double> T(at(k * count)), predicted(at(h * count));
+  std::vector<ShrunkSums> sums(at(count));
+  spectrum.shrink(what, prepared.Z.data(), T.data(), sums.data());
+  spectrum.predict(h, prepared.HM.data(), count, T.data(), predicted.data());
+
+  // What a fit means without its coefficients: beta = M t, t as stored. With F = y - U z and
+  // E = A A'U - U S its dual residual is y - (A A' + lambda) U t = F - E t in exact arithmetic (row
+  // space; the same with A'y and A'A in column space), so that norms give a true bound on the gap
+  // for the price of |t|: 1/2 |rho|^2 and rho' A A' rho / (2 lambda), or |rho|^2 / (2 lambda).
+  const double top = spectrum.values().empty() ? 0.0 : spectrum.values().back();
+  std::vector<RidgeMeasure> measures(at(count));
+  std::vector<double> ridged(at(count), 0.0);  // part of measures.residual that is penalty
+  std::vector<Index> todo, iterations(at(count), 1);
+  for (Index c = 0; c < count; ++c) {
+    const ShrunkSums& sum = sums[at(c)];
+    const Index slot = points[at(c)].slot;
+    const double lam = what[at(c)].lambda, yy = prepared.yy[at(slot)];
+    const double rho = prepared.defect[at(slot)] + 1e-15 * std::sqrt(sum.zz) +
+                       spectrum.defect() * std::sqrt(sum.tt);
+    RidgeMeasure& out = measures[at(c)];
+    if (spectrum.row_space()) {
+      out.gap = 0.5 * rho * rho * std::min(1.0, (top + spectrum.defect()) / lam);
+      out.residual = lam * lam * sum.tt;
+      out.penalty = 0.5 * lam * sum.stt;
+    } else {
+      out.gap = rho * rho / (2.0 * lam);
+      out.residual = yy - 2.0 * sum.zt + sum.stt;
+      out.penalty = 0.5 * lam * sum.tt;
+    }
+    const bool plain = lam > 0.0 && !prepared.any_ridged && !spectrum.has_delta();
+    const bool cancelled = !spectrum.row_space() && out.residual < 1e-5 * yy;
+    const double goal = kGoal * problem(prepared, slot).null_loss;
+    if (!plain || cancelled || !(out.gap <= goal)) todo.push_back(c);
+  }
+
+  if (!todo.empty()) {
+    const Index some = static_cast<Index>(todo.size());
+    std::vector<SpectrumColumn> sub_what;
+    std::vector<Point> sub_points;
+    std::vector<double> sub_T, kept(at(p * some)), sub_beta(at(p * some));
+    for (const Index c : todo) {
+      sub_what.push_back(what[at(c)]);
+      sub_points.push_back(points[at(c)]);
+      sub_T.insert(sub_T.end(), T.begin() + c * k, T.begin() + (c + 1) * k);
+    }
+    spectrum.coefficients(some, sub_T.data(), sub_beta.data());
+    std::vector<RidgeMeasure> found(at(some));
+    std::vector<std::uint8_t> settled(at(some), 0);
+    bool open = true;
+    for (int step = 0; open && step <= kMaxRefinements; ++step) {
+      const std::vector<double> before = sub_beta;
+      spectrum.refine(sub_what, prepared.Y.data(), sub_T.data(), sub_beta.data(), found.data());
+      open = false;
+      for (Index s = 0; s < some; ++s) {
+        if (settled[at(s)]) continue;
+        const Index c = todo[at(s)];
+        if (step > 0 && !(found[at(s)].gap < measures[at(c)].gap)) {
+          settled[at(s)] = 1;
+          continue;
+        }
+        measures[at(c)] = found[at(s)];
+        iterations[at(c)] = step + 1;
+        std::copy_n(before.begin() + s * p, p, kept.begin() + s * p);
+        const double goal = kGoal * problem(prepared, points[at(c)].slot).null_loss;
+        settled[at(s)] = found[at(s)].gap <= goal ? 1 : 0;
+        open = open || !settled[at(s)];
+      }
+    }
+    std::vector<double> sub_predicted(at(h * some));
+    spectrum.predict_from(h, prepared.H.data(), some, kept.data(), sub_predicted.data());
+    std::vector<double> B;
+    if (prepared.any_ridged) {
+      B.resize(at(batch_.columns.n_features() * some));
+      expand(prepared, sub_points, kept.data(), B.data());
+    }
+    for (Index s = 0; s < some; ++s) {
+      std::copy_n(sub_predicted.begin() + s * h, h, predicted.begin() + todo[at(s)] * h);
+      for (Index e = 0; prepared.any_ridged && e < r; ++e) {
+        if (matrix.unpenalised[at(e)]) continue;
+        const Index j = matrix.eliminated[at(e)];
+        const double b = B[at(s * batch_.columns.n_features() + j)];
+        ridged[at(todo[at(s)])] += matrix.penalties->fixed_l2[at(j)] * b * b;
+      }
+    }
+  }
+
+  std::vector<Fit> fits;
+  for (Index c = 0; c < count; ++c) {
+    const Index slot = points[at(c)].slot;
+    const Problem& one = problem(prepared, slot);
+    const int scale = 2 * one.y->exponent;
+    const RidgeMeasure& found = measures[at(c)];
+    Fit fit;
+    const double loss = std::max(0.0, found.residual - ridged[at(c)]);
+    fit.objective = std::ldexp(0.5 * found.residual + found.penalty, scale);
+    fit.train_error = std::ldexp(loss, scale);
+    fit.deviance = 1.0 - 0.5 * loss / one.null_loss;
+    fit.gap = found.gap / one.null_loss;
+    fit.intercept = kNaN;  // goes with the coefficients, which folds do not hand over
+    fit.iterations = iterations[at(c)];
+    fit.held_out_error = kNaN;
+    bool finite = std::isfinite(fit.objective) && std::isfinite(fit.gap);
+    double sum = 0.0, total = 0.0;
+    for (std::size_t i = 0; i < one.held_out.size(); ++i) {
+      const Index row = one.held_out[i];
+      const Index place =
+          std::lower_bound(prepared.held_out.begin(), prepared.held_out.end(), row) -
+          prepared.held_out.begin();
+      const double value = prepared.constant[at(slot * h + place)] + predicted[at(c * h + place)];
+      const double w = one.held_out_weight[i];
+      if (w > 0.0) {
+        const double error = one.y->value[at(row)] - value;
+        sum += w * error * error;
+        total += w;
+      }
+      if (batch_.want_prediction) {
+        fit.held_out_prediction.push_back(one.y->centre + std::ldexp(value, one.y->exponent));
+      }
+    }
+    if (total > 0.0) {
+      fit.held_out_error = std::ldexp(sum / total, scale);
+      finite = finite && std::isfinite(fit.held_out_error);
+    }
+    fit.status = !finite                     ? Status::kNumericalBreakdown
+                 : fit.gap <= control_.tol() ? Status::kConverged
+                                             : Status::kPrecisionLimit;
+    fit.rank_deficient =
+        matrix.eliminated_deficient || (what[at(c)].lambda == 0.0 && prepared.rank < p);
+    fits.push_back(std::move(fit));
+  }
+  return fits;
+}
+
+void RidgeRun::solve_chunk(const Prepared& prepared, const std::vector<Point>& all) {
+  const Status stop = control_.interruption();
+  std::vector<Point> points;
+  for (const Point& point : all) {
+    const Index number = prepared.group->problems[at(point.slot)];
+    const Problem& one = problem(prepared, point.slot);
+    if (ended_[at(number)]) continue;
+    if (stop != Status::kConverged || !prepared.spectrum) {
+      Fit fit;
+      fit.status = stop != Status::kConverged ? stop : Status::kNumericalBreakdown;
+      hand_over(number, point.lambda_index, std::move(fit));
+      if (stop != Status::kConverged) ended_[at(number)] = 1;
+    } else if (one.negligible) {
+      hand_over(number, point.lambda_index,
+                finish_fit(batch_.columns, one, lambda(prepared, point), {},
+                           residual(batch_.columns, one, {}), 0.0, control_.tol(),
+                           batch_.want_prediction));
+      control_.count(1);
+    } else {
+      points.push_back(point);
+    }
+  }
+  if (points.empty()) return;
+  std::vector<Fit> fits =
+      prepared.group->fold ? solve_fold(prepared, points) : solve_full(prepared, points);
+  for (std::size_t c = 0; c < fits.size(); ++c) {
+    hand_over(prepared.group->problems[at(points[c].slot)], points[c].lambda_index,
+              std::move(fits[c]));
+  }
+  control_.count(static_cast<Index>(fits.size()));
+}
+
+void RidgeRun::solve_points(const Prepared& prepared, const std::vector<Point>& points) {
+  // A chunk holds a few matrices (p, chunk) and (n, chunk): 8 MB each.
+  const Index side = std::max({batch_.columns.n_features(), batch_.columns.n_samples(), Index{1}});
+  const std::size_t chunk = at(std::clamp<Index>((Index{1} << 20) / side, 32, 512));
+  for (std::size_t first = 0; first < points.size(); first += chunk) {
+    const std::size_t last = std::min(points.size(), first + chunk);
+    solve_chunk(prepared, {points.begin() + static_cast<std::ptrdiff_t>(first),
+                           points.begin() + static_cast<std::ptrdiff_t>(last)});
+  }
+}
+
+/// A system for every lambda, largest first; then the usual one for lambda = 0.
+void RidgeRun::solve_ladder(const Group& group) {
+  for (const double lam : distinct_lambdas(batch_.problems, group)) {
+    const Prepared prepared = prepare(group, lam > 0.0 ? std::optional<double>(lam) : std::nullopt);
+    std::vector<Point> points;
+    for (std::size_t s = 0; s < group.problems.size(); ++s) {
+      const std::vector<double>& grid = batch_.problems[at(group.problems[s])].lambda;
+      for (std::size_t l = 0; l < grid.size(); ++l) {
+        if (grid[l] == lam) points.push_back({static_cast<Index>(s), static_cast<Index>(l)});
+      }
+    }
+    solve_points(prepared, points);
+  }
+}
+
+void RidgeRun::run() {
+  const std::vector<Group> groups = group_problems(batch_.problems);
+  for (const Problem& one : batch_.problems) {
+    for (const double lam : one.lambda) {
+      if (one.l1_ratio > 0.0 && lam > 0.0) {
+        throw Error(Errc::kInvalidArgument,
+                    "solve_ridge: l1_ratio must be 0 where lambda > 0, got " +
+                        std::to_string(one.l1_ratio));
+      }
+    }
+  }
+  if (std::any_of(groups.begin(), groups.end(), [](const Group& g) { return !g.fold; })) {
+    batch_.columns.build_all(pool_);
+  }
+
+  std::vector<std::uint8_t> ladder(groups.size());
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    const Problem& first = batch_.problems[at(groups[g].problems.front())];
+    std::vector<double> grid = distinct_lambdas(batch_.problems, groups[g]);
+    if (!grid.empty() && grid.back() == 0.0) grid.pop_back();
+    ladder[g] = one_system_per_lambda(batch_.columns, *first.rows, *first.penalties,
+                                      static_cast<Index>(grid.size()))
+                    ? 1
+                    : 0;
+  }
+
+  // As many decompositions at a time as there are threads: they need the memory, and one group's
+  // columns alone would leave the other threads idle while the next one is decomposed.
+  const std::size_t wave = at(pool_.n_threads());
+  for (std::size_t first = 0; first < groups.size(); first += wave) {
+    const std::size_t last = std::min(groups.size(), first + wave);
+    std::vector<Prepared> prepared(last - first);
+    pool_.run(static_cast<Index>(last - first), [&](Index k, int) {
+      const Group& group = groups[first + at(k)];
+      if (ladder[first + at(k)]) {
+        solve_ladder(group);
+      } else if (control_.interruption() == Status::kConverged) {
+        prepared[at(k)] = prepare(group, std::nullopt);
+      } else {
+        prepared[at(k)].group = &group;
+      }
+    });
+
+    struct Task {
+      std::size_t group;
+      Index first_slot, last_slot;
+    };
+    std::vector<Task> tasks;
+    for (std::size_t k = 0; k < prepared.size(); ++k) {
+      if (ladder[first + k]) continue;
+      const std::vector<Index>& members = groups[first + k].problems;
+      Index begin = 0, columns = 0;
+      for (Index s = 0; s < static_cast<Index>(members.size()); ++s) {
+        columns += static_cast<Index>(batch_.problems[at(members[at(s)])].lambda.size());
+        if (columns < kColumnsPerTask && s + 1 < static_cast<Index>(members.size())) continue;
+        tasks.push_back({k, begin, s + 1});
+        begin = s + 1;
+        columns = 0;
+      }
+    }
+    pool_.run(static_cast<Index>(tasks.size()), [&](Index t, int) {
+      const Task& task = tasks[at(t)];
+      const Prepared& one = prepared[task.group];
+      std::vector<Point> points;
+      for (Index s = task.first_slot; s < task.last_slot; ++s) {
+        const Index length = static_cast<Index>(problem(one, s).lambda.size());
+        for (Index l = 0; l < length; ++l) points.push_back({s, l});
+      }
+      solve_points(one, points);
+    });
+  }
+}
+
+}  // namespace
+
+void solve_ridge(const Batch& batch, const ThreadPool& pool, RunControl& control, FitSink& sink) {
+  RidgeRun(batch, cpu_spectrum_backend(), pool, control, sink).run();
+}
+
+double ridge_top_eigenvalue(const Columns& columns, const Problem& problem) {
+  const RidgeGroup group =
+      make_ridge_group(columns, *problem.rows, *problem.penalties, problem.intercept);
+  return cpu_spectrum_backend().top_eigenvalue(group.system) / group.unit;
+}
+
+}  // namespace thresher

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "backend/spectrum_backend.hpp"
+#include "setup/columns.hpp"
+#include "setup/problem.hpp"
+#include "setup/row_weighting.hpp"
+
+namespace thresher {
+
+/// The matrix of one distinct (w, v, d), ready to be decomposed. With W^1/2 on the rows that carry
+/// weight, columns centred, and one more row sqrt(d_j) e_j per feature with v_j = 0 < d_j:
+///
+///     features with v_j = 0 (with or without d_j) are projected off: Q, R
+///     A_j = (I - QQ') x_j / root_j,  root_j = sqrt(v_j / unit),  for the others
+///
+/// so that beta_j = b_j root_j solves the RidgeSystem with lambda * unit + shift.
+struct RidgeGroup {
+  const RowWeighting* rows = nullptr;
+  const Penalties* penalties = nullptr;
+  bool intercept = true;
+  std::optional<double> fixed_lambda;  ///< v_j stands for e_j at this lambda, lambda for 1
+
+  std::vector<Index> features;  ///< columns of A, ascending
+  std::vector<double> root;     ///< as above
+  double unit = 1.0;            ///< a power of two near the least v_j
+  double shift = 0.0;           ///< the common value of unit d_j / v_j, if there is one
+  Index m = 0;                  ///< rows of A: rows with weight, then the eliminated features
+
+  std::vector<Index> eliminated;  ///< features with v_j = 0, those that add nothing left out
+  std::vector<std::uint8_t> unpenalised;  ///< of `eliminated`: 1 where d_j = 0
+  bool eliminated_deficient = false;      ///< an unpenalised feature depends on the others
+  std::vector<double> Q;                  ///< (m, n_eliminated) orthonormal
+  std::vector<double> R;                  ///< (n_eliminated, n_eliminated) upper triangle
+  std::vector<double> QA;                 ///< (n_eliminated, features) Q' x_j / root_j
+
+  RidgeSystem system;  ///< moved into the backend
+
+  Index n_eliminated() const { return static_cast<Index>(eliminated.size()); }
+  double effective_lambda(double lambda) const {
+    return (fixed_lambda ? 1.0 : lambda) * unit + shift;
+  }
+};
+
+/// d cannot be folded into lambda and the column side is dear: then every lambda gets its own
+/// system, whose v_j is e_j. Decided from sizes and the number of distinct lambdas > 0.
+bool one_system_per_lambda(const Columns& columns, const RowWeighting& rows,
+                           const Penalties& penalties, Index n_lambdas);
+
+RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
+                            const Penalties& penalties, bool intercept,
+                            std::optional<double> fixed_lambda = std::nullopt);
+
+/// Writes sqrt(w_i) (yhat_i - y_mean), projected, to y (m), and Q'y to c (n_eliminated).
+void weighted_response(const RidgeGroup& group, const Problem& problem, double* y, double* c);
+
+/// Rows of X to be predicted: H (rows, features) takes beta to fitted values without their
+/// constant part, and constant part o (rows, n_eliminated) takes R^-1 c there.
+void prediction_rows(const Columns& columns, const RidgeGroup& group,
+                     const std::vector<Index>& rows, std::vector<double>& H,
+                     std::vector<double>& constant);
+
+/// x <- R^-1 x.
+void solve_eliminated(const RidgeGroup& group, double* x);
+
+}  // namespace thresher

@@ -1,0 +1,454 @@
+#include "engines/ridge_spectrum.hpp"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "backend/spectrum_backend.hpp"
+#include "ridge_case.hpp"
+#include "setup/certificate.hpp"
+
+namespace thresher {
+namespace {
+
+using namespace testing_ridge;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// Every full-data fit against elimination in long double, and its gap recomputed by certify.
+void expect_exact(const Case& c, double tol = 1e-12) {
+  const Solved solved = solve(c);
+  EXPECT_TRUE(solved.answers.in_order);
+  const std::vector<double> weight = all_weights(c);
+  Stage s = set_up(c, 1);
+  for (Index r = 0; r < c.n_responses; ++r) {
+    const double p0 = null_loss(c, r, weight);
+    for (std::size_t l = 0; l < c.lambda.size(); ++l) {
+      SCOPED_TRACE("response " + std::to_string(r) + " lambda " + std::to_string(c.lambda[l]));
+      const Fit& fit = solved.fit(-1, r, static_cast<Index>(l));
+      const Exact exact = exact_ridge(c, r, weight, penalty_of(c, c.lambda[l], weight));
+      EXPECT_EQ(fit.status, Status::kConverged);
+      EXPECT_EQ(fit.engine, Engine::kRidge);
+      EXPECT_FALSE(fit.rank_deficient);
+      EXPECT_GE(fit.gap, 0.0);
+      EXPECT_LE(fit.gap, tol);
+      EXPECT_NEAR(fit.objective, static_cast<double>(exact.objective), 1e-11 * p0);
+      std::vector<double> coef(at(c.p), 0.0);
+      for (const auto& [j, b] : fit.coef) coef[at(j)] = b;
+      Real size = 0.0L;
+      for (Index i = 0; i < c.n; ++i) size = std::max(size, std::fabs(exact.fitted(c, i)));
+      for (Index i = 0; i < c.n; ++i) {
+        Real value = fit.intercept;
+        for (Index j = 0; j < c.p; ++j) value += static_cast<Real>(coef[at(j)]) * c.x(i, j);
+        EXPECT_NEAR(static_cast<double>(value), static_cast<double>(exact.fitted(c, i)),
+                    1e-8 * static_cast<double>(size));
+      }
+      // The certificate of another piece of code, from the coefficients that were handed over.
+      const Problem& problem = s.problems[at(r)];
+      SparseCoef hat;
+      for (const auto& [j, b] : fit.coef) {
+        hat.emplace_back(j, std::ldexp(b, s.columns->exponent(j) - problem.y->exponent));
+      }
+      const Fit again = certify(*s.columns, problem, c.lambda[l], hat, 1e-7, false);
+      EXPECT_LE(again.gap, 10.0 * tol);
+      EXPECT_NEAR(again.objective, fit.objective, 1e-12 * p0);
+    }
+  }
+}
+
+Case with_lambdas(Case c, std::vector<double> lambda) {
+  c.lambda = std::move(lambda);
+  return c;
+}
+
+TEST(RidgeSpectrum, MatchesEliminationColumnSpace) {
+  expect_exact(with_lambdas(random_case(40, 8, 2, 1), {100.0, 1.0, 1e-3, 1e-8}));
+}
+
+TEST(RidgeSpectrum, MatchesEliminationRowSpace) {
+  expect_exact(with_lambdas(random_case(15, 25, 3, 2), {100.0, 1.0, 1e-3, 1e-6}));
+}
+
+TEST(RidgeSpectrum, WeightsAndZeroWeights) {
+  for (const Index p : {6, 40}) {
+    Case c = with_lambdas(random_case(20, p, 2, 3), {3.0, 0.02});
+    for (Index i = 0; i < c.n; ++i) c.weight.push_back(static_cast<double>(i % 4) * 0.7);
+    for (Index i = 0; i < c.n; i += 4) c.Y[at(i)] = 1e6;
+    expect_exact(c);
+  }
+}
+
+TEST(RidgeSpectrum, WithoutIntercept) {
+  for (const Index p : {6, 40}) {
+    Case c = with_lambdas(random_case(20, p, 2, 4), {3.0, 0.02});
+    c.intercept = false;
+    expect_exact(c);
+  }
+}
+
+TEST(RidgeSpectrum, FactorsUnpenalisedExcludedAndOwnRidge) {
+  for (const Index p : {7, 40}) {
+    for (const bool intercept : {true, false}) {
+      Case c = with_lambdas(random_case(20, p, 2, 5), {3.0, 0.02});
+      c.intercept = intercept;
+      for (Index j = 0; j < p; ++j) {
+        c.v.push_back(0.5 + static_cast<double>(j % 3));
+        c.d.push_back(0.0);
+      }
+      c.v[0] = 0.0;  // unpenalised
+      c.v[2] = 0.0;  // own ridge only
+      c.d[2] = 0.3;
+      c.v[3] = kInfinity;     // excluded
+      c.v[5] = c.d[5] = 0.0;  // unpenalised
+      expect_exact(c);
+    }
+  }
+}
+
+TEST(RidgeSpectrum, FixedRidgeBesideLambda) {
+  for (const Index p : {7, 60}) {  // 60: one system per lambda
+    Case c = with_lambdas(random_case(20, p, 2, 6), {3.0, 0.5, 0.02});
+    for (Index j = 0; j < p; ++j) {
+      c.v.push_back(1.0 + static_cast<double>(j % 3));
+      c.d.push_back(j % 4 == 0 ? 0.0 : 0.1 * static_cast<double>(j));
+    }
+    expect_exact(c);
+  }
+}
+
+TEST(RidgeSpectrum, FixedRidgeThatIsAMultipleShiftsLambda) {
+  for (const Index p : {7, 60}) {
+    Case c = with_lambdas(random_case(20, p, 1, 7), {3.0, 0.02, 0.0});
+    for (Index j = 0; j < p; ++j) {
+      c.v.push_back(1.0 + static_cast<double>(j % 3));
+      c.d.push_back(0.125 * c.v.back());
+    }
+    expect_exact(c);
+  }
+}
+
+TEST(RidgeSpectrum, StandardizeAndDropout) {
+  for (const Index p : {7, 60}) {
+    Case c = with_lambdas(random_case(20, p, 2, 8), {3.0, 0.02});
+    c.standardize = true;
+    expect_exact(c);
+    c.dropout = 0.3;
+    expect_exact(c);
+    c.standardize = false;
+    expect_exact(c);
+  }
+}
+
+TEST(RidgeSpectrum, ExtremeScales) {
+  for (const double scale : {1e-150, 1e-4, 1e150}) {
+    for (const Index p : {6, 30}) {
+      Case c = with_lambdas(random_case(20, p, 1, 9), {0.5, 0.01});
+      const Solved plain = solve(c);
+      Case scaled = c;
+      for (double& x : scaled.X) x *= scale;
+      for (double& lam : scaled.lambda) lam *= scale;
+      scaled.v.assign(at(p), scale);
+      const Solved again = solve(scaled);
+      for (Index l = 0; l < 2; ++l) {
+        const Fit& a = plain.fit(-1, 0, l);
+        const Fit& b = again.fit(-1, 0, l);
+        EXPECT_EQ(b.status, Status::kConverged);
+        EXPECT_NEAR(b.objective, a.objective, 1e-12 * a.objective);
+        ASSERT_EQ(a.coef.size(), b.coef.size());
+        for (std::size_t k = 0; k < a.coef.size(); ++k) {
+          EXPECT_NEAR(b.coef[k].second * scale, a.coef[k].second, 1e-9);
+        }
+      }
+    }
+  }
+}
+
+TEST(RidgeSpectrum, LambdaZeroFullRankIsLeastSquares) {
+  for (const double l1_ratio : {0.0, 1.0}) {
+    Case c = with_lambdas(random_case(40, 8, 2, 10), {0.0});
+    c.l1_ratio = l1_ratio;
+    expect_exact(c);
+  }
+}
+
+TEST(RidgeSpectrum, LambdaZeroDeficientIsTheLimit) {
+  for (const Index p : {8, 30}) {  // 8: a duplicated column; 30: more columns than rows
+    Case c = with_lambdas(random_case(20, p, 2, 11), {1e-7, 0.0});
+    for (Index i = 0; i < c.n; ++i) c.X[at(3 * c.n + i)] = c.X[at(i)];
+    for (Index j = 0; j < p; ++j) c.v.push_back(j == 3 ? 2.0 : 1.0);
+    const Solved solved = solve(c);
+    for (Index r = 0; r < 2; ++r) {
+      const Fit& near = solved.fit(-1, r, 0);
+      const Fit& limit = solved.fit(-1, r, 1);
+      EXPECT_FALSE(near.rank_deficient);
+      EXPECT_TRUE(limit.rank_deficient);
+      EXPECT_EQ(limit.status, Status::kConverged);
+      EXPECT_LE(limit.gap, 1e-12);
+      std::vector<double> a(at(p), 0.0), b(at(p), 0.0);
+      for (const auto& [j, x] : near.coef) a[at(j)] = x;
+      for (const auto& [j, x] : limit.coef) b[at(j)] = x;
+      for (Index j = 0; j < p; ++j) EXPECT_NEAR(b[at(j)], a[at(j)], 3e-5);
+      EXPECT_NEAR(b[0], 2.0 * b[3], 1e-9);  // least b0^2 + 2 b3^2 on equal columns
+      if (p > c.n) {
+        EXPECT_LE(limit.objective, 1e-18 * null_loss(c, r, all_weights(c)));
+      }
+    }
+  }
+}
+
+TEST(RidgeSpectrum, DependentUnpenalisedColumnsAreFlagged) {
+  Case c = with_lambdas(random_case(20, 6, 1, 12), {0.5});
+  for (Index i = 0; i < c.n; ++i) c.X[at(3 * c.n + i)] = c.X[at(i)];
+  c.v = {0.0, 1.0, 1.0, 0.0, 1.0, 1.0};
+  const Solved solved = solve(c);
+  EXPECT_TRUE(solved.fit(-1, 0, 0).rank_deficient);
+  EXPECT_EQ(solved.fit(-1, 0, 0).status, Status::kConverged);
+}
+
+/// `only`: the one fold to look at, or -1.
+void expect_folds_as_alone(Case c, double tol, Index only = -1) {
+  for (Index i = 0; i < c.n; ++i) c.fold.push_back((i * 7) % 3);
+  const Solved solved = solve(c);
+  for (Index f = 0; f < 3; ++f) {
+    if (only >= 0 && f != only) continue;
+    std::vector<double> weight = all_weights(c);
+    for (Index i = 0; i < c.n; ++i) {
+      if (c.fold[at(i)] == f) weight[at(i)] = 0.0;
+    }
+    Real total = 0.0L;
+    for (const double w : weight) total += w;
+    for (Index r = 0; r < c.n_responses; ++r) {
+      const double p0 = null_loss(c, r, weight);
+      for (std::size_t l = 0; l < c.lambda.size(); ++l) {
+        SCOPED_TRACE("fold " + std::to_string(f) + " lambda " + std::to_string(c.lambda[l]));
+        const Fit& fit = solved.fit(f, r, static_cast<Index>(l));
+        const Exact exact = exact_ridge(c, r, weight, penalty_of(c, c.lambda[l], weight));
+        EXPECT_EQ(fit.status, Status::kConverged);
+        EXPECT_GE(fit.gap, 0.0);
+        EXPECT_LE(fit.gap, 1e-12);
+        EXPECT_NEAR(fit.objective, static_cast<double>(exact.objective), tol * p0);
+        Real train = 0.0L, held = 0.0L, held_weight = 0.0L;
+        std::size_t k = 0;
+        for (Index i = 0; i < c.n; ++i) {
+          const Real e = c.y(i, r) - exact.fitted(c, i);
+          train += weight[at(i)] / total * e * e;
+          if (c.fold[at(i)] != f) continue;
+          held += c.w(i) * e * e;
+          held_weight += c.w(i);
+          EXPECT_NEAR(fit.held_out_prediction[k++], static_cast<double>(exact.fitted(c, i)),
+                      tol * 1e4 * std::sqrt(2.0 * p0));
+        }
+        EXPECT_NEAR(fit.train_error, static_cast<double>(train), tol * p0);
+        EXPECT_NEAR(fit.deviance, static_cast<double>(1.0L - train / (2.0L * p0)), tol);
+        const double error = static_cast<double>(held / held_weight);
+        EXPECT_NEAR(fit.held_out_error, error, 1e4 * tol * error);
+      }
+    }
+  }
+}
+
+TEST(RidgeSpectrum, FoldsEqualFittingTheirRowsAlone) {
+  for (const Index p : {6, 40}) {
+    Case c = with_lambdas(random_case(24, p, 2, 13), {50.0, 1.0, 1e-2, 1e-6});
+    expect_folds_as_alone(c, 1e-11);
+    c.standardize = true;
+    for (Index i = 0; i < c.n; ++i) c.weight.push_back(1.0 + static_cast<double>(i % 3));
+    expect_folds_as_alone(c, 1e-11);
+    c.intercept = false;
+    expect_folds_as_alone(c, 1e-11);
+  }
+}
+
+TEST(RidgeSpectrum, FoldsWithFactorsAndFixedRidge) {
+  for (const Index p : {7, 60}) {
+    Case c = with_lambdas(random_case(24, p, 2, 14), {5.0, 0.05});
+    for (Index j = 0; j < p; ++j) {
+      c.v.push_back(0.5 + static_cast<double>(j % 3));
+      c.d.push_back(0.0);
+    }
+    c.v[0] = 0.0;
+    expect_folds_as_alone(c, 1e-11);
+    c.v[2] = 0.0;
+    c.d[2] = 0.3;
+    expect_folds_as_alone(c, 1e-11);
+    for (Index j = 3; j < p; ++j) c.d[at(j)] = 0.01 * static_cast<double>(j);
+    expect_folds_as_alone(c, 1e-11);
+    c.d.clear();
+    c.v.clear();
+    c.dropout = 0.2;
+    expect_folds_as_alone(c, 1e-11);
+  }
+}
+
+// A held-out row a million times larger drags the plain mean: the column is centred directly then.
+TEST(RidgeSpectrum, FoldsWithADraggedMean) {
+  for (const Index p : {6, 40}) {
+    Case c = with_lambdas(random_case(24, p, 1, 15), {1.0, 1e-2});
+    c.X[at(2 * c.n + 5)] = 1e7;
+    expect_folds_as_alone(c, 1e-9, 2);  // the fold that holds row 5 out
+  }
+}
+
+TEST(RidgeSpectrum, SameBitsForAnyThreadCount) {
+  for (const Index p : {9, 50}) {
+    Case c = with_lambdas(random_case(30, p, 40, 16), {});
+    for (int l = 0; l < 30; ++l) c.lambda.push_back(100.0 * std::pow(0.5, l));
+    for (Index i = 0; i < c.n; ++i) c.fold.push_back(i % 5);
+    const Solved one = solve(c, 1);
+    for (const int threads : {2, 3, 7}) {
+      const Solved other = solve(c, threads);
+      for (std::size_t k = 0; k < one.problems.size(); ++k) {
+        for (std::size_t l = 0; l < c.lambda.size(); ++l) {
+          const Fit& a = one.answers.fits[k][l];
+          const Fit& b = other.answers.fits[k][l];
+          ASSERT_EQ(a.gap, b.gap);
+          ASSERT_EQ(a.objective, b.objective);
+          ASSERT_EQ(a.coef, b.coef);
+          ASSERT_EQ(a.held_out_prediction, b.held_out_prediction);
+          ASSERT_EQ(a.status, b.status);
+        }
+      }
+    }
+  }
+}
+
+TEST(RidgeSpectrum, BatchAgreesWithOneByOne) {
+  Case c = with_lambdas(random_case(30, 50, 5, 17), {10.0, 0.1});
+  const Solved all = solve(c);
+  for (Index r = 0; r < 5; ++r) {
+    Case alone = c;
+    alone.n_responses = 1;
+    alone.Y.assign(c.Y.begin() + r * c.n, c.Y.begin() + (r + 1) * c.n);
+    const Solved single = solve(alone);
+    for (Index l = 0; l < 2; ++l) {
+      EXPECT_NEAR(single.fit(-1, 0, l).objective, all.fit(-1, r, l).objective,
+                  1e-13 * null_loss(c, r, all_weights(c)));
+    }
+  }
+}
+
+TEST(RidgeSpectrum, PathEndsWhenTheSinkSaysSo) {
+  Case c = with_lambdas(random_case(20, 5, 3, 18), {3.0, 2.0, 1.0, 0.5});
+  const Solved solved = solve(c, 2, 1e-7, 1);
+  for (const Index next : solved.answers.next) EXPECT_EQ(next, 2);
+}
+
+TEST(RidgeSpectrum, ConstantResponseAndZeroMatrix) {
+  Case c = with_lambdas(random_case(20, 5, 2, 19), {3.0, 0.0});
+  for (Index i = 0; i < c.n; ++i) c.Y[at(i)] = 7.5;
+  for (Index i = 0; i < c.n; ++i) c.fold.push_back(i % 2);
+  const Solved flat = solve(c);
+  for (Index f = -1; f < 2; ++f) {
+    EXPECT_EQ(flat.fit(f, 0, 0).status, Status::kConverged);
+    EXPECT_EQ(flat.fit(f, 0, 0).train_error, 0.0);
+    EXPECT_TRUE(flat.fit(f, 0, 0).coef.empty());
+  }
+  EXPECT_EQ(flat.fit(-1, 0, 0).intercept, 7.5);
+  std::fill(c.X.begin(), c.X.end(), 0.0);
+  const Solved zero = solve(c);
+  for (Index f = -1; f < 2; ++f) {
+    for (Index l = 0; l < 2; ++l) {
+      EXPECT_EQ(zero.fit(f, 1, l).status, Status::kConverged);
+      EXPECT_TRUE(zero.fit(f, 1, l).coef.empty());
+      EXPECT_NEAR(zero.fit(f, 1, l).deviance, 0.0, 1e-15);
+    }
+  }
+}
+
+TEST(RidgeSpectrum, StopsWhenTimeIsUp) {
+  Case c = with_lambdas(random_case(20, 5, 3, 20), {3.0, 2.0});
+  Stage s = set_up(c, 2);
+  s.options.time_limit = -1.0;
+  RunControl control(s.options, 1e-7, nullptr);
+  Answers answers;
+  answers.fits.assign(3, std::vector<Fit>(2));
+  answers.next.assign(3, 0);
+  solve_ridge({*s.columns, s.problems, s.options, false}, *s.pool, control, answers);
+  for (const auto& path : answers.fits) {
+    EXPECT_EQ(path[0].status, Status::kTimeLimit);
+    EXPECT_EQ(path[1].status, Status::kNotComputed);
+  }
+}
+
+TEST(RidgeSpectrum, TopEigenvalue) {
+  for (const Index p : {6, 100}) {
+    Case c = with_lambdas(random_case(90, p, 1, 21), {1.0});
+    for (Index j = 0; j < p; ++j) c.v.push_back(1.0 + static_cast<double>(j % 3));
+    const Stage s = set_up(c, 1);
+    const double top = ridge_top_eigenvalue(*s.columns, s.problems[0]);
+    // Power iteration in long double on the definition, in the user's units.
+    std::vector<Real> b(at(p), 1.0L), mean(at(p), 0.0L);
+    for (Index j = 0; j < p; ++j) {
+      for (Index i = 0; i < c.n; ++i) mean[at(j)] += c.x(i, j) / static_cast<Real>(c.n);
+    }
+    Real value = 0.0L;
+    for (int step = 0; step < 2000; ++step) {
+      std::vector<Real> next(at(p), 0.0L);
+      for (Index i = 0; i < c.n; ++i) {
+        Real f = 0.0L;
+        for (Index j = 0; j < p; ++j) {
+          f += (c.x(i, j) - mean[at(j)]) * b[at(j)] / std::sqrt(static_cast<Real>(c.v[at(j)]));
+        }
+        for (Index j = 0; j < p; ++j) {
+          next[at(j)] += f / static_cast<Real>(c.n) * (c.x(i, j) - mean[at(j)]) /
+                         std::sqrt(static_cast<Real>(c.v[at(j)]));
+        }
+      }
+      Real norm = 0.0L;
+      for (const Real x : next) norm += x * x;
+      value = std::sqrt(norm);
+      for (Index j = 0; j < p; ++j) b[at(j)] = next[at(j)] / value;
+    }
+    EXPECT_NEAR(top, static_cast<double>(value), 1e-9 * static_cast<double>(value));
+  }
+}
+
+// A bound on the gap of fits whose coefficients are never formed must hold for what they stand
+// for: with a lambda far below what double resolves, the measured gap may not exceed the bound.
+TEST(RidgeSpectrum, CheapBoundCoversTheMeasuredGap) {
+  const SpectrumBackend& backend = cpu_spectrum_backend();
+  for (const Index p : {12, 40}) {
+    const Case c = random_case(20, p, 1, 22);
+    RidgeSystem system;
+    system.m = c.n;
+    system.p = p;
+    system.A = c.X;
+    const auto spectrum = backend.decompose(std::move(system), true);
+    ASSERT_TRUE(spectrum);
+    std::vector<double> Z(at(spectrum->size())), T(Z), beta(at(p)), defect(1);
+    spectrum->rotate(1, c.Y.data(), Z.data(), defect.data());
+    for (const double share : {1.0, 1e-4, 1e-8, 1e-11}) {
+      const double top = spectrum->values().back(), lambda = share * top;
+      ShrunkSums sums;
+      spectrum->shrink({{0, lambda}}, Z.data(), T.data(), &sums);
+      spectrum->coefficients(1, T.data(), beta.data());
+      const double rho =
+          defect[0] + 1e-15 * std::sqrt(sums.zz) + spectrum->defect() * std::sqrt(sums.tt);
+      // The true gap in long double: P(beta) - min P = 1/2 rho' H^-1 rho <= |rho|^2 / (2 lambda).
+      std::vector<Real> r(c.Y.begin(), c.Y.end()), alpha(at(c.n), 0.0L);
+      for (Index j = 0; j < p; ++j) {
+        for (Index i = 0; i < c.n; ++i) r[at(i)] -= static_cast<Real>(beta[at(j)]) * c.x(i, j);
+      }
+      Real primal = 0.0L;
+      for (Index j = 0; j < p; ++j) {
+        Real g = -static_cast<Real>(lambda) * beta[at(j)];
+        for (Index i = 0; i < c.n; ++i) g += r[at(i)] * c.x(i, j);
+        primal += g * g;
+      }
+      if (spectrum->row_space()) {
+        const double bound = 0.5 * rho * rho * std::min(1.0, (top + spectrum->defect()) / lambda);
+        EXPECT_GT(bound, 0.0);
+        RidgeMeasure measure;
+        spectrum->refine({{0, lambda}}, c.Y.data(), T.data(), beta.data(), &measure);
+        EXPECT_LE(measure.gap, bound);
+      } else {
+        EXPECT_LE(static_cast<double>(primal), rho * rho);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace thresher
