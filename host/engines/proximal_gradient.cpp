@@ -61,7 +61,8 @@ struct Slot {
   Index lipschitz_size = 0;  // selected features when it was last estimated
   bool broken = false;       // a value that is not finite appeared
 
-  double target = 0.0;  // estimated relative gap worth a certificate
+  bool zero_holds = false;  // every |g_j| <= a_j to rounding at 0, so 0 is the answer
+  double target = 0.0;      // estimated relative gap worth a certificate
   double least_estimate = 0.0;
   Index least_iteration = 0;
   std::vector<Index> support;  // at the last look
@@ -403,6 +404,7 @@ class ChunkSolver {
       s.dependent = false;
       s.dependence_known = false;
       s.best.reset();
+      s.zero_holds = zero_holds(s);
       load_coef(b, s.start);
       // More features raise the bound by the descent test; far fewer deserve a lower one.
       if (s.lipschitz == 0.0 || 2 * n_selected() < s.lipschitz_size) estimate_lipschitz(b);
@@ -421,6 +423,21 @@ class ChunkSolver {
     }
     s.projector =
         std::make_shared<Projector>(columns_, *s.problem->rows, s.problem->intercept, free);
+  }
+
+  /// A feature must not enter on the rounding noise of g at lambda_max.
+  bool zero_holds(const Slot& s) const {
+    if (!s.start.empty()) return false;
+    const Problem& problem = *s.problem;
+    const double noise = static_cast<double>(n_) * kEps * std::sqrt(2.0 * problem.null_loss);
+    for (Index j = 0; j < p_; ++j) {
+      if (pinned(problem, j)) continue;
+      const double spread =
+          std::max(problem.rows->variance[at(j)], problem.rows->second_moment[at(j)]);
+      const double a = problem.a(j, s.lambda);
+      if (!(std::fabs(s.g[at(j)]) <= a + noise * std::sqrt(spread))) return false;
+    }
+    return true;
   }
 
   void load_penalty(Index b) {
@@ -468,7 +485,9 @@ class ChunkSolver {
     momentum_[at(b)] = T(0);
   }
 
+  /// The iterate as a candidate.
   SparseCoef read_coef(Index b) {
+    if (slot(b).zero_holds) return {};
     std::vector<T> values(features_.size());
     backend_->download(coef_.column(b), values);
     SparseCoef out;
@@ -643,7 +662,7 @@ class ChunkSolver {
       s.least_estimate = estimate;
       s.least_iteration = s.iteration;
     }
-    if (estimate <= s.target) {
+    if (estimate <= s.target || s.zero_holds) {
       attempts.push_back({b, Kind::kEstimate, Status::kConverged, {read_coef(b), {}, {}}});
       return;
     }
@@ -746,6 +765,7 @@ class ChunkSolver {
       load_coef(attempt.slot, attempt.certified.coef);
     } else if (!joined) {
       s.target *= 0.1;
+      s.zero_holds = false;
     }
     if (joined) s.least_iteration = s.iteration;
     return true;
