@@ -71,10 +71,11 @@ void SummarySink::take(ResponseResult&& result) {
   const Stopwatch watch;
   note(result);
   if (predictions_) {
+    append_absent_predictions(result.response);
     result.predictions.resize(static_cast<std::size_t>(summary_.n_samples), kNone);
     predictions_->append(result.predictions);
-    // The model file has no place for them.
-    result.predictions = {};
+    ++n_predicted_;
+    result.predictions = {};  // in a file of their own, so not in the model as well
   }
   next_.take(std::move(result));
   write_seconds_ += watch.seconds();
@@ -129,6 +130,11 @@ void SummarySink::note(const ResponseResult& result) {
   }
 }
 
+void SummarySink::append_absent_predictions(Index end) {
+  const std::vector<double> absent(static_cast<std::size_t>(summary_.n_samples), kNone);
+  for (; n_predicted_ < end; ++n_predicted_) predictions_->append(absent);
+}
+
 void SummarySink::finish() {
   Index counted = 0;
   for (const Index count : summary_.status_count) counted += count;
@@ -140,8 +146,7 @@ void SummarySink::finish() {
 void SummarySink::commit_predictions() {
   if (!predictions_) return;
   const Stopwatch watch;
-  const std::vector<double> absent(static_cast<std::size_t>(summary_.n_samples), kNone);
-  for (Index r = summary_.n_taken; r < summary_.n_responses; ++r) predictions_->append(absent);
+  append_absent_predictions(summary_.n_responses);
   predictions_->commit();
   write_seconds_ += watch.seconds();
 }

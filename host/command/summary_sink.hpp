@@ -82,10 +82,12 @@ class SummarySink : public ModelSink {
 
  private:
   void note(const ResponseResult& result);
+  void append_absent_predictions(Index end);
 
   ModelSink& next_;
   std::string predictions_path_;
   std::optional<NpyStream> predictions_;
+  Index n_predicted_ = 0;
   std::vector<double> l1_ratio_;
   RunSummary summary_;
   double write_seconds_ = 0.0;

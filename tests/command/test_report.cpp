@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 
 #include <gtest/gtest.h>
@@ -10,6 +11,7 @@
 #include "command/progress_line.hpp"
 #include "command/summary_sink.hpp"
 #include "command/text_table.hpp"
+#include "readers/matrix_file.hpp"
 
 namespace thresher::command {
 namespace {
@@ -143,6 +145,31 @@ TEST(SummarySink, CountsResponsesThatNeverCameAsNotComputed) {
   const auto& counts = sink.summary().status_count;
   EXPECT_EQ(counts[static_cast<std::size_t>(Status::kConverged)], 6);
   EXPECT_EQ(counts[static_cast<std::size_t>(Status::kNotComputed)], 12);
+}
+
+// An interrupted run may leave out responses anywhere; the others must keep their columns.
+TEST(SummarySink, LeavesNaNWherePredictionsAreMissing) {
+  const std::string path = testing::TempDir() + "summary_sink_predictions.npy";
+  RecordingSink file;
+  SummarySink sink(file, path);
+  sink.begin(header_of(4, 5));
+  sink.take(result_of(1, true));
+  ResponseResult cut_short = result_of(2, true);
+  cut_short.predictions.clear();
+  sink.take(std::move(cut_short));
+  sink.finish();
+  sink.commit_predictions();
+
+  const MatrixFile written = read_matrix(path);
+  ASSERT_EQ(written.rows, 4);
+  ASSERT_EQ(written.cols, 4);
+  for (Index i = 0; i < 4; ++i) {
+    for (const Index absent : {0, 2, 3}) {
+      EXPECT_TRUE(std::isnan(element(written.view(), i, absent)));
+    }
+    EXPECT_EQ(element(written.view(), i, 1), static_cast<double>(i + 1));
+  }
+  std::filesystem::remove(path);
 }
 
 TEST(SummarySink, SurvivesAResponseThatWasCutShort) {
