@@ -240,6 +240,15 @@ TEST(AtomicFile, TwoWritersOfOnePathDoNotMix) {
   EXPECT_EQ(folder.names(), Names{"m"});
 }
 
+// Between linking and renaming the temporary file has a name; it must go when renaming fails.
+TEST(AtomicFile, FailedRenameLeavesNothing) {
+  const TemporaryFolder folder;
+  AtomicFile file(folder / "m");
+  std::filesystem::create_directory(folder / "m");
+  expect_file_error(folder / "m", "rename", [&] { file.commit(); });
+  EXPECT_EQ(folder.names(), Names{"m"});
+}
+
 TEST(AtomicFile, RefusesUseAfterCommit) {
   const TemporaryFolder folder;
   AtomicFile file(folder / "m");

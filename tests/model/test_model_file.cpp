@@ -133,7 +133,7 @@ TEST(ModelFile, StreamingThroughTheDiskGivesTheSameBytes) {
   const TemporaryFolder folder;
   SampleSize size;
   size.n_responses = 400;
-  size.n_lambdas = 700;
+  size.n_lambdas = 350;
   size.n_features = 6;
   size.n_folds = 2;
   size.longer_by = 3;

@@ -218,6 +218,10 @@ TEST(ModelReader, HeaderFieldLies) {
          h["gap"]["data_offsets"] = {huge - 192, huge};
        }},
       {"where the one before ends", [](Json& h) { h.erase("gap"); }},
+      {"where the one before ends",
+       [](Json& h) {
+         h["extra"] = {{"dtype", "U8"}, {"shape", {8}}, {"data_offsets", {0, 8}}};
+       }},
       {"must fill", [](Json& h) { h.erase("cv.boundary"); }},
       {"`gap` must be there",
        [](Json& h) {
@@ -272,6 +276,16 @@ TEST(ModelReader, DataLies) {
       {"coef.indptr", [](Parts& p) { p.put<Index>("coef.indptr", 24, 0); }},
       {"coef.indptr", [](Parts& p) { p.put<Index>("coef.indptr", 12, Index{1} << 60); }},
       {"coef.indptr", [](Parts& p) { p.put<Index>("coef.indptr", 12, -5); }},
+      // The last coefficient belongs to no fit.
+      {"end at the number",
+       [](Parts& p) {
+         const Index n_values = p.header["coef.values"]["shape"][0].get<Index>();
+         for (std::size_t f = 0; f < 25; ++f) {
+           Index end = 0;
+           std::memcpy(&end, p.tensor("coef.indptr") + 8 * f, 8);
+           if (end == n_values) p.put<Index>("coef.indptr", f, n_values - 1);
+         }
+       }},
       {"coef.indices", [](Parts& p) { p.put<Index>("coef.indices", 0, -1); }},
       {"coef.indices", [](Parts& p) { p.put<Index>("coef.indices", 0, 9); }},
       {"coef.indices", [](Parts& p) { p.put<Index>("coef.indices", 1, 0); }},
