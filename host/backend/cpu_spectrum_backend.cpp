@@ -238,30 +238,14 @@ class CpuSpectrum : public Spectrum {
     map(count, rho.data(), 1.0, beta);
   }
 
-  void leverage(const std::vector<double>& lambdas, double* h) const override {
-    const Index m = system_.m, p = system_.p, count = static_cast<Index>(lambdas.size());
-    std::vector<double> squares;
+  void sample_vectors(double* S) const override {
+    const Index m = system_.m;
     if (row_space_) {
-      squares.assign(U_.begin(), U_.end());
+      std::copy(U_.begin(), U_.end(), S);
     } else {
-      squares.resize(product(m, k_));
-      blas::gemm(false, false, m, k_, p, 1.0, system_.A.data(), m, U_.data(), k_, 0.0,
-                 squares.data(), m);
+      blas::gemm(false, false, m, k_, system_.p, 1.0, system_.A.data(), m, U_.data(), k_, 0.0, S,
+                 m);
     }
-    for (double& x : squares) x *= x;
-    std::vector<double> share(product(k_, count));
-    for (Index c = 0; c < count; ++c) {
-      for (Index i = 0; i < k_; ++i) {
-        const double s = values_[at(i)], lambda = lambdas[at(c)];
-        double& f = share[at(c * k_ + i)];
-        if (lambda > 0.0) {
-          f = (row_space_ ? s : 1.0) / (s + lambda);
-        } else {
-          f = s > cutoff_ ? (row_space_ ? 1.0 : 1.0 / s) : 0.0;
-        }
-      }
-    }
-    blas::gemm(false, false, m, count, k_, 1.0, squares.data(), m, share.data(), k_, 0.0, h, m);
   }
 
  private:

@@ -84,9 +84,8 @@ class Spectrum {
   virtual void refine(const std::vector<SpectrumColumn>& columns, const double* Y, double* T,
                       double* beta, RidgeMeasure* measures) const = 0;
 
-  /// h (m, count): diagonal of A (A'A + diag(lambda + delta))^-1 A' for every lambda. Directions
-  /// with s_i <= cutoff() are left out at lambda = 0.
-  virtual void leverage(const std::vector<double>& lambdas, double* h) const = 0;
+  /// S (m, k): U in row space, A U in column space; A beta = S (s t) or S t.
+  virtual void sample_vectors(double* S) const = 0;
 };
 
 /// The steps of the ridge engine that touch matrices. host/engines/ridge_spectrum.cpp is written
