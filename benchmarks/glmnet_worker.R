@@ -188,6 +188,10 @@ commands <- list(
            warnings = json_text(paste(unique(warnings), collapse = "; ")))
   })
 
+# The first call of a session compiles R code and loads methods: not glmnet's usual time.
+invisible(cv.glmnet(matrix(sin(1:2000), 100), cos(1:100), nfolds = 3))
+invisible(cv.glmnet(matrix(sin(1:2000), 100), cos(1:100), nfolds = 3, alpha = 0))
+
 input <- file("stdin", "r")
 while (length(line <- readLines(input, 1)) == 1) {
   words <- strsplit(line, "\t")[[1]]
