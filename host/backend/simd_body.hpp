@@ -251,26 +251,26 @@ void dots(Index n, const double* const* x, Index count, const double* z, double*
 
 // A tile of A columns against B columns keeps A * B sums in registers, so memory is read once for
 // the tile.
-template <int A, int B>
+template <std::size_t A, std::size_t B>
 void cross_tile(Index n, const double* const* x, const double* const* y, double* out, Index ldc) {
   Doubles sum[A][B] = {};
   Index i = 0;
   for (; i + kDoubles <= n; i += kDoubles) {
     Doubles xs[A];
 #pragma GCC unroll 8
-    for (int a = 0; a < A; ++a) xs[a] = load(x[a] + i);
+    for (std::size_t a = 0; a < A; ++a) xs[a] = load(x[a] + i);
 #pragma GCC unroll 8
-    for (int b = 0; b < B; ++b) {
+    for (std::size_t b = 0; b < B; ++b) {
       const Doubles ys = load(y[b] + i);
 #pragma GCC unroll 8
-      for (int a = 0; a < A; ++a) sum[a][b] += xs[a] * ys;
+      for (std::size_t a = 0; a < A; ++a) sum[a][b] += xs[a] * ys;
     }
   }
-  for (int b = 0; b < B; ++b) {
-    for (int a = 0; a < A; ++a) {
+  for (std::size_t b = 0; b < B; ++b) {
+    for (std::size_t a = 0; a < A; ++a) {
       double t = total(sum[a][b]);
       for (Index k = i; k < n; ++k) t += x[a][k] * y[b][k];
-      out[b * ldc + a] = t;
+      out[static_cast<Index>(b) * ldc + static_cast<Index>(a)] = t;
     }
   }
 }

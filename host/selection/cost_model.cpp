@@ -1,0 +1,198 @@
+#include "selection/cost_model.hpp"
+
+#include <algorithm>
+#include <fstream>
+#include <limits>
+#include <sstream>
+#include <string>
+
+#include "backend/cpu_working_set_backend.hpp"
+#include "backend/half_panels.hpp"
+#include "setup/thread_pool.hpp"
+#include "thresher/error.hpp"
+
+namespace thresher {
+namespace {
+
+// Rates of one core in flop/s and byte/s, measured on a shared cloud core (docs/cost_model.md).
+// They only rank engines and give the plan's order of magnitude; no answer depends on them.
+constexpr double kDenseRate = 3e10;  // double matrix products
+constexpr double kHalfRate = 6e10;   // half-precision passes
+constexpr double kVectorRate = 4e9;  // dot products and updates out of cache
+
+// Gram mode pays p^2 n once for each distinct w and p per change afterwards; residual mode pays n p
+// per pass. With n >= 2 p the Gram matrix is smaller than X and paths on it are cheaper.
+constexpr Index kGramRowsPerColumn = 2;
+constexpr Index kGramMostFeatures = 8192;
+// The reserve Gram mode and ridge need beside their named arrays.
+constexpr std::size_t kSlack = std::size_t{8} << 20;
+
+std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+std::size_t meminfo_available() {
+  std::ifstream file("/proc/meminfo");
+  std::string key, unit;
+  std::size_t value = 0;
+  while (file >> key >> value) {
+    if (key == "MemAvailable:") return value * 1024;
+    std::getline(file, unit);
+  }
+  return std::size_t{4} << 30;
+}
+
+std::size_t number_in(const char* path) {
+  std::ifstream file(path);
+  std::size_t value = 0;
+  return file >> value ? value : std::numeric_limits<std::size_t>::max();
+}
+
+}  // namespace
+
+std::size_t available_memory() {
+  std::size_t free = meminfo_available();
+  const std::size_t limit = number_in("/sys/fs/cgroup/memory.max");
+  const std::size_t used = number_in("/sys/fs/cgroup/memory.current");
+  if (limit != std::numeric_limits<std::size_t>::max() && used < limit) {
+    free = std::min(free, limit - used);
+  }
+  return free;
+}
+
+CallPlan plan_call(const CallShape& shape, const Options& options, int threads) {
+  CallPlan plan;
+  plan.threads = threads;
+  plan.limit = options.max_memory > 0 ? options.max_memory : available_memory() / 5 * 4;
+  const Index n = shape.n_samples;
+  const Index p = shape.n_features;
+  const std::size_t n_weightings = at(1 + shape.n_folds);
+
+  plan.engine = options.engine == Engine::kAuto
+                    ? (shape.only_ridge ? Engine::kRidge : Engine::kActiveSet)
+                    : options.engine;
+  const bool active_set =
+      plan.engine == Engine::kActiveSet && !(shape.only_ridge && options.engine == Engine::kAuto);
+  plan.mode = Mode::kAuto;
+  if (active_set) {
+    const bool gram_pays =
+        n >= kGramRowsPerColumn * p && p <= kGramMostFeatures && !shape.own_weights;
+    plan.mode = options.mode != Mode::kAuto ? options.mode
+                : gram_pays                 ? Mode::kGram
+                                            : Mode::kResidual;
+  }
+  const bool gram = plan.mode == Mode::kGram;
+  const bool residual = plan.mode == Mode::kResidual;
+  plan.half_panels = residual && options.low_precision;
+  const Index n_problems_per_response = shape.n_l1_ratios * (1 + shape.n_folds);
+  const bool many = shape.n_responses * n_problems_per_response > 4;
+  plan.build_columns = !residual || many || shape.row_major || shape.any_ridge;
+
+  // X as the engines see it.
+  const std::size_t support = at(std::min(n, p));
+  std::size_t fixed = 0;
+  const std::size_t lazy_columns = std::min(at(p), 3 * support + 200);
+  fixed += (plan.build_columns ? at(p) : lazy_columns) * at(n) * sizeof(double);
+  if (plan.half_panels) fixed += HalfPanels::bytes(n, p);
+  fixed += at(p) * 40;  // means, norms, exponents, slacks, states of Columns
+  const std::size_t weighting = at(p) * 25 + at(n) * 16 + at(p) * 25;  // with its penalties
+  if (!shape.own_weights) fixed += n_weightings * weighting;
+  if (gram) {
+    fixed += n_weightings * at(p) * at(p) * sizeof(double);
+    if (n_weightings > 1 || shape.own_weights) fixed += at(n) * at(p) * sizeof(double);
+    fixed += at(threads) * 32 * (2 * at(n) + 2 * at(p)) * sizeof(double);
+    fixed += at(threads) * support * support * sizeof(double);
+  }
+  if (residual) {
+    const Index slots = std::clamp<Index>((Index{2} << 20) / (options.look_ahead * p), 1, 8);
+    const Index in_flight = std::min(slots, shape.n_responses * n_problems_per_response);
+    const auto lanes = std::min<Index>(threads, shape.n_responses * n_problems_per_response);
+    fixed += at(lanes * in_flight) * ResidualBackend::slot_bytes(n, p, options.look_ahead);
+  }
+  if (plan.engine == Engine::kProximalGradient)
+    fixed += at(threads) * 32 * (4 * at(p) + 2 * at(n)) * 8;
+  if (shape.any_ridge) {
+    // Eigenvectors of the smaller side, workspace and rotated responses.
+    fixed += at(threads) * 4 * support * support * sizeof(double);
+  }
+  fixed += kSlack;
+  plan.fixed_bytes = fixed;
+
+  // One response of a tile: problems, fits, coefficients (half the largest support on average).
+  const std::size_t fits = at(shape.n_l1_ratios * shape.n_lambdas);
+  const std::size_t coef = options.keep_chosen ? 2 * support * 16 : fits * support * 8;
+  std::size_t response = at(n) * 16 + fits * (sizeof(Fit) + 80) + coef;
+  response += at(n_problems_per_response) * (sizeof(Problem) + at(shape.n_lambdas) * 8);
+  if (shape.n_folds > 0) {
+    response +=
+        fits * at(shape.n_folds) * 16 + at(shape.n_folds) * (at(n) / at(shape.n_folds) * 16);
+    if (shape.predictions) response += fits * at(n) * sizeof(double);
+  }
+  if (shape.own_weights) response += n_weightings * weighting;
+  plan.response_bytes = response;
+
+  if (shape.results_in_memory) {
+    plan.result_bytes = at(shape.n_responses) * (fits * (12 * 8 + at(shape.n_folds) * 8) + coef +
+                                                 (shape.predictions ? at(n) * 8 : 0));
+  }
+
+  const std::size_t base = plan.fixed_bytes + plan.result_bytes;
+  if (base + plan.response_bytes > plan.limit) {
+    throw Error(Errc::kOutOfMemory, "fit: max_memory must hold one response, need " +
+                                        std::to_string(base + plan.response_bytes) +
+                                        " bytes, got " + std::to_string(plan.limit));
+  }
+  const std::size_t fitting = (plan.limit - base) / plan.response_bytes;
+  plan.responses_per_tile =
+      std::min<Index>(shape.n_responses, static_cast<Index>(std::min<std::size_t>(fitting, 4096)));
+  plan.n_tiles = (shape.n_responses + plan.responses_per_tile - 1) / plan.responses_per_tile;
+
+  const double nd = static_cast<double>(n), pd = static_cast<double>(p);
+  const double n_problems = static_cast<double>(shape.n_responses * n_problems_per_response);
+  const double n_fits = n_problems * static_cast<double>(shape.n_lambdas);
+  const double k = static_cast<double>(support) * 0.5;
+  double seconds = nd * pd * 4.0 / kVectorRate;
+  if (plan.engine == Engine::kRidge) {
+    const double m = static_cast<double>(support);
+    seconds += static_cast<double>(n_weightings) * (nd * pd * m + 9.0 * m * m * m) / kDenseRate +
+               2.0 * n_fits * m * nd / kDenseRate;
+  } else if (gram) {
+    seconds += static_cast<double>(n_weightings) * nd * pd * pd / kDenseRate +
+               n_fits * (4.0 * nd * pd / kDenseRate + 6.0 * k * pd / kVectorRate);
+  } else if (residual) {
+    seconds += n_fits * (2.6 * nd * pd / kHalfRate + 8.0 * k * nd / kVectorRate);
+  } else {
+    seconds += n_fits * 200.0 * 4.0 * nd * pd / kDenseRate;
+  }
+  plan.seconds = seconds / std::max(1.0, std::min(static_cast<double>(threads), n_problems));
+  return plan;
+}
+
+namespace {
+
+std::string bytes_text(std::size_t bytes) {
+  std::ostringstream out;
+  out.precision(3);
+  const double b = static_cast<double>(bytes);
+  if (b >= 1 << 30) {
+    out << b / (1 << 30) << " GiB";
+  } else {
+    out << b / (1 << 20) << " MiB";
+  }
+  return out.str();
+}
+
+}  // namespace
+
+std::string Plan::text() const {
+  std::ostringstream out;
+  out << "fits       " << n_fits << "\n"
+      << "engine     " << name(engine);
+  if (mode != Mode::kAuto) out << ", " << name(mode) << " mode";
+  out << "\nthreads    " << threads << "\nmemory     " << bytes_text(bytes) << " (" << bytes
+      << " bytes), limit " << bytes_text(limit) << "\ntiles      " << n_tiles << " of at most "
+      << responses_per_tile << " responses\nseconds    about ";
+  out.precision(2);
+  out << seconds << "\n";
+  return out.str();
+}
+
+}  // namespace thresher

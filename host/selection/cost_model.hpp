@@ -1,0 +1,50 @@
+#pragma once
+
+#include "thresher/fit.hpp"
+
+namespace thresher {
+
+/// Sizes a call is planned from.
+struct CallShape {
+  Index n_samples = 0;
+  Index n_features = 0;
+  Index n_responses = 0;
+  Index n_l1_ratios = 0;
+  Index n_lambdas = 0;
+  Index n_folds = 0;         ///< 0: no cross-validation
+  bool own_weights = false;  ///< every response has its own row weights
+  bool predictions = false;
+  bool results_in_memory = true;
+  bool row_major = false;
+  bool float_data = false;
+  bool any_ridge = false;  ///< some l1_ratio is 0
+  bool only_ridge = false;
+};
+
+/// What was decided, with the memory model behind it (docs/cost_model.md).
+struct CallPlan {
+  Engine engine = Engine::kActiveSet;  ///< for l1_ratio > 0
+  Mode mode = Mode::kResidual;
+  bool build_columns = false;  ///< all double columns at once, rather than as they are used
+  bool half_panels = false;
+  std::size_t fixed_bytes = 0;     ///< whatever the tile
+  std::size_t response_bytes = 0;  ///< per response in a tile
+  std::size_t result_bytes = 0;    ///< kept until the end, for all responses
+  std::size_t limit = 0;
+  Index responses_per_tile = 0;
+  Index n_tiles = 0;
+  int threads = 0;
+  double seconds = 0.0;
+  std::size_t bytes() const {
+    return fixed_bytes + static_cast<std::size_t>(responses_per_tile) * response_bytes +
+           result_bytes;
+  }
+};
+
+/// Throws   Error{kOutOfMemory} with the numbers if one response does not fit.
+CallPlan plan_call(const CallShape& shape, const Options& options, int threads);
+
+/// Memory the process may still take, from /proc/meminfo and the control group.
+std::size_t available_memory();
+
+}  // namespace thresher
