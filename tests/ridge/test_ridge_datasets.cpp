@@ -29,6 +29,17 @@ std::vector<double> column_major(const std::string& path, Index* n, Index* p) {
   return out;
 }
 
+/// The values of a three-dimensional .npy of doubles in C order, which the readers refuse.
+std::vector<double> last_doubles(const std::string& path, Index count) {
+  std::ifstream file(path, std::ios::binary);
+  std::vector<double> out(at(count));
+  file.seekg(-static_cast<std::streamoff>(sizeof(double)) * count, std::ios::end);
+  file.read(reinterpret_cast<char*>(out.data()),
+            static_cast<std::streamsize>(sizeof(double)) * count);
+  EXPECT_TRUE(file.good());
+  return out;
+}
+
 /// grants_other is stored as compressed rows.
 std::vector<double> sparse_matrix(const std::string& path, Index n, Index p) {
   Index length = 0, one = 0;
@@ -80,13 +91,11 @@ TEST_P(RidgeDatasets, ObjectiveAndFitOfTheReference) {
     }
   }
   // Coefficients [strength, response, column]: compared through the fitted values they give.
-  const MatrixFile coef = read_matrix(path + "/ridge_coef.npy");
+  const std::vector<double> coef = last_doubles(
+      path + "/ridge_coef.npy", static_cast<Index>(c.lambda.size()) * c.n_responses * c.p);
   const auto stored = [&](Index l, Index r, Index j) {
-    const Index flat = (l * c.n_responses + r) * c.p + j;
-    return coef.f64[at(flat)];
+    return coef[at((l * c.n_responses + r) * c.p + j)];
   };
-  ASSERT_EQ(coef.rows * coef.cols, static_cast<Index>(c.lambda.size()) * c.n_responses * c.p);
-  ASSERT_FALSE(coef.column_major && coef.cols > 1);
   for (std::size_t l = 0; l < c.lambda.size(); ++l) {
     for (Index r = 0; r < c.n_responses; ++r) {
       std::vector<double> b(at(c.p), 0.0);
@@ -108,7 +117,7 @@ TEST_P(RidgeDatasets, ObjectiveAndFitOfTheReference) {
 INSTANTIATE_TEST_SUITE_P(Sets, RidgeDatasets,
                          testing::Values("diabetes", "meats", "pd_speech", "susie_n2", "chicago",
                                          "golub", "grants_other"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& set) { return std::string(set.param); });
 
 }  // namespace
 }  // namespace thresher
