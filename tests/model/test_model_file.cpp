@@ -128,6 +128,28 @@ TEST(ModelFile, StreamingGivesTheSameBytes) {
   EXPECT_EQ(folder.names(), (Names{"saved", "streamed"}));
 }
 
+TEST(ModelFile, StreamingPredictionsOfSomeResponsesGivesTheSameBytes) {
+  const TemporaryFolder folder;
+  SampleSize size;
+  size.n_folds = 2;
+  size.predictions = true;
+  MemorySink sink;
+  ModelFileWriter writer(folder / "streamed");
+  sink.begin(sample_header(size));
+  writer.begin(sample_header(size));
+  for (const Index r : {0, 1, 2}) {
+    ResponseResult part = sample_result(size, r);
+    if (r != 1) part.predictions.clear();
+    ResponseResult copy = part;
+    sink.take(std::move(part));
+    writer.take(std::move(copy));
+  }
+  writer.finish();
+  save_model(sink.finish(), folder / "saved");
+  EXPECT_TRUE(read_bytes(folder / "saved") == read_bytes(folder / "streamed"));
+  EXPECT_FALSE(load_model(folder / "streamed").cv->predictions.empty());
+}
+
 // Large enough that every kind of tensor leaves memory on its way.
 TEST(ModelFile, StreamingThroughTheDiskGivesTheSameBytes) {
   const TemporaryFolder folder;

@@ -104,6 +104,22 @@ TEST(Predict, EqualsPlainLoopsInEveryLayout) {
   check_all_layouts<double>(70, 6000, {0.01, 0.9, 0.9, 1.0, 1.0, 0.5});  // several row blocks
 }
 
+// Columns that no response uses are not copied, which shifts the places of the others.
+TEST(Predict, EqualsPlainLoopsWithUnusedColumns) {
+  const Index n = 50;
+  std::vector<double> values(static_cast<std::size_t>(n * 40));
+  std::mt19937_64 random(9);
+  for (double& value : values) value = std::normal_distribution<double>()(random);
+  for (const double density : {0.1, 0.9}) {
+    Model model = random_model(20, std::vector<double>(9, density), 11);
+    model.n_features = 40;
+    for (Index& j : model.coef_indices) j = 2 * j + 1;
+    std::vector<double> out(9 * 50);
+    expect_plain(model, MatrixView<const double>::row_major(values.data(), n, 40),
+                 MatrixView<double>::column_major(out.data(), n, 9));
+  }
+}
+
 TEST(Predict, NoCoefficientsGiveTheIntercept) {
   const std::vector<double> values(20, 3.0);
   std::vector<double> out(10);
