@@ -266,6 +266,9 @@ Choice parse_choice(std::string_view option, std::string_view text, bool all_all
 Arguments parse_arguments(int argc, const char* const* argv) {
   CLI::App app("Certified Lasso, Elastic Net and Ridge paths for many responses", "thresher");
   app.require_subcommand(1);
+  app.footer(
+      "Exit: 0 good; 1 files, memory or device; 2 bad input, nothing written; 3 some fit did not\n"
+      "converge, the model is written; 130 interrupted, what is finished is written.");
   bool version_asked = false;
   app.add_flag("--version", version_asked, "Print the version");
 

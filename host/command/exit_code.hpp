@@ -2,7 +2,7 @@
 
 namespace thresher::command {
 
-/// What the process ends with; documented in docs/command.md.
+/// What the process ends with, as --help says.
 inline constexpr int kExitGood = 0;
 inline constexpr int kExitFailed = 1;        ///< files, memory or device
 inline constexpr int kExitBadInput = 2;      ///< nothing was written

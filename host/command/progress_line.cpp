@@ -30,7 +30,8 @@ std::string progress_text(const Progress& state) {
   const double done = static_cast<double>(state.fits_done);
   const double total = static_cast<double>(state.fits_total);
   std::string text = format("%3.0f %%", std::min(100.0, 100.0 * done / total));
-  if (state.fits_done > 0 && state.seconds > 0.0) {
+  // Before that the rate says more about the set-up than about what is left.
+  if (state.fits_done > 0 && state.seconds >= 0.5) {
     const double rate = done / state.seconds;
     text += format("  %.4g fits/s", rate);
     text += "  " + duration_text(std::max(0.0, total - done) / rate) + " left";

@@ -283,6 +283,7 @@ TEST(ReportJson, HoldsCountsChoicesAndSeconds) {
 TEST(ProgressText, GivesShareRateAndTimeLeft) {
   EXPECT_EQ(progress_text({0, 100, 0.0}), "  0 %");
   EXPECT_EQ(progress_text({25, 100, 5.0}), " 25 %  5 fits/s  15 s left");
+  EXPECT_EQ(progress_text({25, 100, 0.1}), " 25 %");
   EXPECT_EQ(progress_text({0, 0, 0.0}), "starting");
   EXPECT_EQ(duration_text(0.421), "0.42 s");
   EXPECT_EQ(duration_text(200.0), "3 min 20 s");
