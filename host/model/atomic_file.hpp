@@ -4,15 +4,13 @@
 #include <string>
 #include <vector>
 
-#include "thresher/api.hpp"
-
 namespace thresher {
 
 /// Writes to a hidden temporary file beside `path`, moves it into place on commit(), removes it
 /// otherwise. If `path` is a symbolic link, the link's target is replaced. Where the file system
 /// allows it the temporary file has no name until commit(), so a killed process leaves nothing.
 /// Throws   Error{kFile} naming the path and the system's reason; the old file is then untouched.
-class THRESHER_API AtomicFile {
+class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path);
   ~AtomicFile();
