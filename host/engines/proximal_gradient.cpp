@@ -34,6 +34,9 @@ constexpr Index kPatience = 2000;
 // Polished points in a row that gain nothing before rounding is blamed. Untuned.
 constexpr int kFruitlessPolishes = 3;
 
+// Largest matrix an exact solve factors: 8 * 3000^2 bytes are 72 MB.
+constexpr double kMostPolished = 3000;
+
 // Power iterations for a first step size; the descent test of every iteration corrects it.
 constexpr int kPowerIterations = 8;
 
@@ -679,9 +682,17 @@ class ChunkSolver {
     s.support = std::move(support);
     if (s.iteration <= 1 || !(settled || s.iteration - s.last_polish >= 5 * kCheckEvery)) return;
     // Exact solves and their certificates may take half of the time.
-    const double size = static_cast<double>(coef.size() + s.unsigned_features.size());
+    Index members = static_cast<Index>(s.unsigned_features.size());
+    for (const auto& [j, value] : coef) {
+      if (!std::binary_search(s.unsigned_features.begin(), s.unsigned_features.end(), j)) ++members;
+    }
+    const double size = static_cast<double>(members);
     const double n = static_cast<double>(n_);
-    const double price = n * size * size + size * size * size + 2.0 * n * static_cast<double>(p_);
+    const bool ridge = s.unsigned_features.size() == s.wanted.size();
+    const double order = ridge ? std::min(size, n) : size;
+    if (order > kMostPolished) return;
+    const double price =
+        n * size * order + order * order * order + 2.0 * n * static_cast<double>(p_);
     const double spent = 4.0 * n * static_cast<double>(n_selected()) *
                          static_cast<double>(s.iteration - s.last_polish);
     if (price > spent) return;
@@ -721,7 +732,12 @@ class ChunkSolver {
         half_rest[at(k)] += 0.5 * w * rest * rest;
       }
     }
-    blas::gemm(true, false, p_, m, n_, 1.0, columns_.matrix(), n_, z.data(), n_, 0.0, g.data(), p_);
+    if (m == 1) {
+      blas::gemv(true, n_, p_, 1.0, columns_.matrix(), n_, z.data(), 0.0, g.data());
+    } else {
+      blas::gemm(true, false, p_, m, n_, 1.0, columns_.matrix(), n_, z.data(), n_, 0.0, g.data(),
+                 p_);
+    }
     for (Index k = 0; k < m; ++k) {
       Certified& c = attempts[at(k)].certified;
       const Slot& s = slot(attempts[at(k)].slot);

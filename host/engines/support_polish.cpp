@@ -112,8 +112,7 @@ class SupportQuadratic {
         x_(at(n_rows_ * size_)),
         y_(at(n_rows_)),
         residual_(at(n_rows_)),
-        gram_(at(size_ * size_)),
-        factor_(size_) {
+        factor_(0) {
     const RowWeighting& rows = *problem.rows;
     std::vector<double> root;
     root.reserve(at(n_rows_));
@@ -134,6 +133,11 @@ class SupportQuadratic {
       b_.push_back(b);
       sign_.push_back(b > 0.0 ? 1.0 : b < 0.0 ? -1.0 : 0.0);
     }
+    dual_ = size_ > n_rows_;
+    for (Index k = 0; k < size_; ++k) dual_ = dual_ && a_[at(k)] == 0.0 && e_[at(k)] > 0.0;
+    factor_ = GrowingCholesky(dual_ ? n_rows_ : size_);
+    if (dual_) return;
+    gram_.resize(at(size_ * size_));
     blas::syrk_lower(size_, n_rows_, 1.0, x_.data(), n_rows_, 0.0, gram_.data(), size_);
   }
 
@@ -152,6 +156,10 @@ class SupportQuadratic {
   }
 
   void minimise() {
+    if (dual_) {
+      solve_dual();
+      return;
+    }
     choose_basis();
     double last = std::numeric_limits<double>::infinity();
     for (int round = 0; round < kMaxRounds; ++round) {
@@ -181,6 +189,34 @@ class SupportQuadratic {
         simd().axpy(n_rows_, -b_[at(k)], x_.data() + k * n_rows_, residual_.data());
       }
     }
+  }
+
+  /// Ridge with fewer rows than features: b = E^-1 X' t with (I + X E^-1 X') t = y, refined once
+  /// the factor is there.
+  void solve_dual() {
+    std::vector<double> scaled = x_;
+    for (Index k = 0; k < size_; ++k) {
+      const double scale = 1.0 / std::sqrt(e_[at(k)]);
+      for (Index i = 0; i < n_rows_; ++i) scaled.data()[k * n_rows_ + i] *= scale;
+    }
+    std::vector<double> kernel(at(n_rows_ * n_rows_));
+    blas::gemm(false, true, n_rows_, n_rows_, size_, 1.0, scaled.data(), n_rows_, scaled.data(),
+               n_rows_, 0.0, kernel.data(), n_rows_);
+    for (Index i = 0; i < n_rows_; ++i) {
+      const double pivot =
+          factor_.pivot(kernel.data() + i * n_rows_, 1.0 + kernel.data()[i * n_rows_ + i]);
+      if (!(pivot > 0.0)) return;
+      factor_.append(pivot);
+    }
+    std::vector<double> t(at(n_rows_), 0.0), step = y_, c(at(size_));
+    for (int round = 0; round < 4; ++round) {
+      factor_.solve(step.data());
+      for (Index i = 0; i < n_rows_; ++i) t[at(i)] += step[at(i)];
+      blas::gemv(true, n_rows_, size_, 1.0, scaled.data(), n_rows_, t.data(), 0.0, c.data());
+      for (Index i = 0; i < n_rows_; ++i) step[at(i)] = y_[at(i)] - t[at(i)];
+      blas::gemv(false, n_rows_, size_, -1.0, scaled.data(), n_rows_, c.data(), 1.0, step.data());
+    }
+    for (Index k = 0; k < size_; ++k) b_[at(k)] = c[at(k)] / std::sqrt(e_[at(k)]);
   }
 
   /// Largest contributions first, unsigned members before all others: what depends on them leaves.
@@ -296,6 +332,7 @@ class SupportQuadratic {
   std::vector<double> a_, e_, b_, sign_;
   GrowingCholesky factor_;
   std::vector<Index> basis_;
+  bool dual_ = false;
   bool dependent_ = false;
 };
 
