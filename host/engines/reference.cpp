@@ -531,6 +531,7 @@ void solve_reference(const Batch& batch, const ThreadPool& pool, RunControl& con
     for (std::size_t l = 0; l < problem.lambda.size(); ++l) {
       Fit fit = path.fit(problem.lambda[l], batch.want_prediction);
       const bool stopped = fit.status == Status::kTimeLimit || fit.status == Status::kCancelled;
+      control.count(1);
       if (!sink.take(number, static_cast<Index>(l), std::move(fit)) || stopped) return;
     }
   });

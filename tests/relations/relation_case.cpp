@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 #include <numbers>
+#include <ostream>
 #include <utility>
 
 namespace thresher {
@@ -57,6 +58,8 @@ std::vector<double> EngineUnderTest::l1_ratios() const {
   if (is_ridge()) return {0.0};
   return {1.0, 0.5};
 }
+
+void PrintTo(const EngineUnderTest& engine, std::ostream* out) { *out << engine.name; }
 
 const std::vector<EngineUnderTest>& engines_under_test() {
   static const std::vector<EngineUnderTest> engines = [] {

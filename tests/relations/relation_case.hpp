@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <iosfwd>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ struct EngineUnderTest {
   /// The l1_ratios it can solve.
   std::vector<double> l1_ratios() const;
 };
+
+/// What GoogleTest prints.
+void PrintTo(const EngineUnderTest& engine, std::ostream* out);
 
 const std::vector<EngineUnderTest>& engines_under_test();
 

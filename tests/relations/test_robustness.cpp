@@ -225,6 +225,55 @@ TEST_P(Relation, R38_accelerators_change_nothing_on_200_rows_and_1000_columns) {
   expect_accelerators_change_nothing(GetParam(), with_grid(large(), fractions));
 }
 
+/// A column that must enter, while its product in half precision is below a_j by nearly all of the
+/// bound |x - xh| |z|: every x_i lies just off a half-precision number, on the side of z_i. The
+/// first guess of the working set is filled with 400 decoys, shrunk copies of the one true feature.
+/// Bounds that are 10 % too small take the column for inactive.
+TEST_P(Relation, R38_an_adversarial_column_is_not_missed) {
+  const Index n = 64;
+  const Index n_decoys = 400;
+  const double off = 0x1p-12 * 0.999;  // half precision is 2^-11 apart in [1/2, 1)
+  const double excess = 2e-5;          // how far its correlation exceeds a_j
+  Random random(381);
+  std::vector<double> s, adversary, t;
+  double mean = 0;
+  for (Index i = 0; i < n; ++i) {
+    s.push_back(i % 2 == 0 ? 1.0 : -1.0);
+    const double half = (0.55 + 0.4 * random.uniform()) * 2048;
+    const double side = i % 6 < 4 ? s.back() : -s.back();
+    adversary.push_back(side * std::floor(half) / 2048 + s.back() * off);
+    mean += s.back() * adversary.back() / static_cast<double>(n);
+    t.push_back(random.normal());
+  }
+  double along = 0;
+  for (Index i = 0; i < n; ++i) along += s[at(i)] * t[at(i)] / static_cast<double>(n);
+
+  Case given;
+  given.n = n;
+  given.p = n_decoys + 2;
+  given.intercept = false;
+  double product = 0;
+  for (Index i = 0; i < n; ++i) {
+    const double value = mean / (1 + excess) * s[at(i)] + t[at(i)] - along * s[at(i)];
+    given.X.push_back(static_cast<double>(static_cast<float>(value)));
+    product += s[at(i)] * given.X.back() / static_cast<double>(n);
+    given.Y.push_back(4 * given.X.back() + s[at(i)]);
+  }
+  for (Index k = 0; k < n_decoys; ++k) {
+    const double share = 0.9 + 0.05 * static_cast<double>(k) / static_cast<double>(n_decoys);
+    for (Index i = 0; i < n; ++i) {
+      given.X.push_back(static_cast<double>(static_cast<float>(share * given.x(i, 0))));
+    }
+  }
+  given.X.insert(given.X.end(), adversary.begin(), adversary.end());
+  given.grid = {product};  // then the residual of the first feature alone is s
+
+  const Answer answer = solve(GetParam(), given, [](Call& call) { call.options.tol = 1e-8; });
+  expect_good(answer);
+  expect_maps_to(answer, given, 1.01e-8, [](oracle::Solution&) {});
+  EXPECT_NE(coefficients(answer.model, 0, 0).back(), 0.0);
+}
+
 TEST_P(Relation, R39_gram_mode_is_residual_mode) {
   EngineUnderTest other = GetParam();
   other.mode = other.mode == Mode::kGram ? Mode::kResidual : Mode::kGram;

@@ -206,19 +206,18 @@ Case nearly_exact() {
 
 TEST(Selection, AnAutomaticGridIsExtendedOnceWhenTheBestIsItsEnd) {
   Call call(kAuto, nearly_exact());
-  call.options.n_lambdas = 20;
   call.options.lambda_min_ratio = 0.1;
   CvOptions cv;
   cv.n_folds = 4;
   const Model model = cross_validate(call.data, call.options, cv);
-  ASSERT_EQ(model.n_lambdas, 120);
+  ASSERT_EQ(model.n_lambdas, 200);
   const double step = model.lambda[1] / model.lambda[0];
-  EXPECT_NEAR(model.lambda[19], 0.1 * model.lambda[0], 1e-12 * model.lambda[0]);
+  EXPECT_NEAR(model.lambda[99], 0.1 * model.lambda[0], 1e-12 * model.lambda[0]);
   for (std::size_t l = 1; l < model.lambda.size(); ++l) {
     EXPECT_NEAR(model.lambda[l] / model.lambda[l - 1], step, 1e-10);
     EXPECT_FALSE(std::isnan(model.cv->error[l]));
   }
-  EXPECT_GT(model.cv->best[1], 19);
+  EXPECT_GT(model.cv->best[1], 99);
 }
 
 TEST(Selection, OnlyTheResponseThatNeedsItIsExtended) {
@@ -227,19 +226,18 @@ TEST(Selection, OnlyTheResponseThatNeedsItIsExtended) {
   Random random(53);
   for (Index i = 0; i < given.n; ++i) given.Y.push_back(given.x(i, 1) + 2 * random.normal());
   Call call(kAuto, given);
-  call.options.n_lambdas = 20;
   call.options.lambda_min_ratio = 0.05;
   CvOptions cv;
   cv.n_folds = 4;
   const Model model = cross_validate(call.data, call.options, cv);
-  ASSERT_EQ(model.n_lambdas, 120);
+  ASSERT_EQ(model.n_lambdas, 200);
   EXPECT_EQ(model.cv->boundary[1], 0);
-  for (Index l = 20; l < 120; ++l) {
+  for (Index l = 100; l < 200; ++l) {
     EXPECT_EQ(model.status[at(model.fit(1, 0, l))], static_cast<int>(Status::kNotComputed));
     EXPECT_TRUE(std::isnan(model.cv->error[at(model.fit(1, 0, l))]));
     EXPECT_TRUE(is_good(static_cast<Status>(model.status[at(model.fit(0, 0, l))])));
   }
-  EXPECT_LT(model.cv->best[3], 20);
+  EXPECT_LT(model.cv->best[3], 99);
 }
 
 TEST(Selection, AGivenGridIsNotExtendedButTheBoundaryIsFlagged) {

@@ -1,0 +1,10 @@
+# Read by ctest after the discovered tests: their names are in the lists.
+foreach(test IN LISTS relation_threaded_tests)
+  set_tests_properties(${test} PROPERTIES LABELS "relations;threads")
+endforeach()
+foreach(test IN LISTS relation_heavy_tests)
+  set_tests_properties(${test} PROPERTIES LABELS "relations;release-only")
+endforeach()
+foreach(test IN LISTS relation_other_tests)
+  set_tests_properties(${test} PROPERTIES LABELS "relations")
+endforeach()
