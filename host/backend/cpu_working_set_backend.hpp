@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -22,6 +23,7 @@ class ResidualBackend final : public WorkingSetBackend {
 
   Index n_slots() const override { return static_cast<Index>(slots_.size()); }
   Index max_look_ahead() const override { return look_ahead_; }
+  Index first_look_ahead() const override { return std::min<Index>(2, look_ahead_); }
   void load(std::span<const Index> slots, std::span<const Problem* const> problems) override;
   void choose_working_sets(std::span<const PathBlock> blocks) override;
   void solve_working_sets(std::span<const PathBlock> blocks, Index max_iterations) override;
@@ -59,8 +61,12 @@ std::vector<GramMatrix> make_gram_matrices(
     const Columns& columns, const std::vector<std::shared_ptr<const RowWeighting>>& rows,
     const ThreadPool& pool);
 
-/// Gram ("covariance") mode, for n much larger than p: paths are solved on X'WX without touching X;
-/// one closing pass over X certifies many lambdas at once.
+/// Gram ("covariance") mode, for n much larger than p: paths are solved on X'WX without touching X.
+/// One closing pass computes residuals, and correlations of every feature that was ever active,
+/// from X for many lambdas at once. The others are proven inactive from their Gram correlation c_j
+/// and its rounding bound (u = 2^-53, K the support, norms weighted):
+///
+///     |x_j' W r - c_j| <= (n + K + 4) u |x_j| (|y| + sum_k |x_k| |b_k|).
 class GramBackend final : public WorkingSetBackend {
  public:
   GramBackend(const Columns& columns, const std::vector<GramMatrix>& grams, Index max_look_ahead);
@@ -68,6 +74,7 @@ class GramBackend final : public WorkingSetBackend {
 
   Index n_slots() const override { return 1; }
   Index max_look_ahead() const override { return look_ahead_; }
+  Index first_look_ahead() const override { return look_ahead_; }
   void load(std::span<const Index> slots, std::span<const Problem* const> problems) override;
   void choose_working_sets(std::span<const PathBlock> blocks) override;
   void solve_working_sets(std::span<const PathBlock> blocks, Index max_iterations) override;
@@ -80,6 +87,8 @@ class GramBackend final : public WorkingSetBackend {
  private:
   struct Candidate;
 
+  void cover(Index j);  // puts feature j among the columns kept for the closing pass
+
   const Columns& columns_;
   const std::vector<GramMatrix>& grams_;
   Index look_ahead_;
@@ -88,6 +97,13 @@ class GramBackend final : public WorkingSetBackend {
   std::unique_ptr<ActiveSet> solver_;
   std::vector<Index> working_set_;
   std::vector<Candidate> candidates_;
+  // Features that were active so far, in order of entrance, and their centred columns. Paths are
+  // nearly nested, so this prefix is what every later lambda needs.
+  std::vector<Index> covered_;
+  std::vector<Index> place_;             // (p) position in covered_, or -1
+  std::vector<double> columns_covered_;  // (n, covered) column-major
+  std::vector<double> weighted_norm_;    // (p) of xhat_j about its mean
+  double response_norm_ = 0.0;
   std::vector<double> coef_, residual_, weighted_, correlation_;  // one column per candidate
   Index failed_ = -1;  // candidate whose exact correlations correct the next solve
 };

@@ -9,9 +9,13 @@
 namespace thresher {
 namespace {
 
+constexpr double kEps = std::numeric_limits<double>::epsilon();
+
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
-constexpr Index kGramBlock = 256;  // columns of X'WX one task computes
+// Columns of X'WX one task computes: large, since packing tall columns is what costs; fixed, since
+// the block decides the order of sums.
+constexpr Index kGramBlock = 512;
 
 }  // namespace
 
@@ -22,11 +26,21 @@ std::vector<GramMatrix> make_gram_matrices(
   const Index p = columns.n_features();
   std::vector<GramMatrix> out(rows.size());
   const Index n_blocks = (p + kGramBlock - 1) / kGramBlock;
+  const auto fill = [&](std::size_t k, const double* x, Index m, double scale, Index block) {
+    double* gram = out[k].values.data();
+    const Index first = block * kGramBlock;
+    const Index count = std::min(kGramBlock, p - first);
+    blas::syrk_lower(count, m, scale, x + first * m, m, 0.0, gram + first * p + first, p);
+    const Index below = p - first - count;
+    if (below > 0) {
+      blas::gemm(true, false, below, count, m, scale, x + (first + count) * m, m, x + first * m, m,
+                 0.0, gram + first * p + first + count, p);
+    }
+  };
   for (std::size_t k = 0; k < rows.size(); ++k) {
     const RowWeighting& weights = *rows[k];
     out[k].rows = rows[k];
     out[k].values.resize(at(p * p));
-    double* gram = out[k].values.data();
     // With equal weights on all rows the columns serve as they are.
     const bool plain = weights.uniform && weights.direct.empty();
     const Index m = plain ? n : static_cast<Index>(weights.rows.size());
@@ -44,18 +58,17 @@ std::vector<GramMatrix> make_gram_matrices(
     }
     const double* x = plain ? columns.matrix() : weighted.data();
     const double scale = plain ? weights.weight.front() : 1.0;
-    pool.run(n_blocks, [&](Index block, int) {
-      const Index first = block * kGramBlock;
-      const Index count = std::min(kGramBlock, p - first);
-      blas::syrk_lower(count, m, scale, x + first * m, m, 0.0, gram + first * p + first, p);
-      const Index below = p - first - count;
-      if (below > 0) {
-        blas::gemm(true, false, below, count, m, scale, x + (first + count) * m, m, x + first * m,
-                   m, 0.0, gram + first * p + first + count, p);
+    pool.run(n_blocks, [&](Index block, int) { fill(k, x, m, scale, block); });
+    double* gram = out[k].values.data();
+    constexpr Index kTile = 32;  // both triangles of a tile pair stay in the cache
+    for (Index j0 = 0; j0 < p; j0 += kTile) {
+      for (Index i0 = j0; i0 < p; i0 += kTile) {
+        for (Index j = j0; j < std::min(p, j0 + kTile); ++j) {
+          for (Index i = std::max(i0, j + 1); i < std::min(p, i0 + kTile); ++i) {
+            gram[i * p + j] = gram[j * p + i];
+          }
+        }
       }
-    });
-    for (Index j = 0; j < p; ++j) {
-      for (Index i = j + 1; i < p; ++i) gram[i * p + j] = gram[j * p + i];
     }
   }
   return out;
@@ -64,6 +77,7 @@ std::vector<GramMatrix> make_gram_matrices(
 struct GramBackend::Candidate {
   Index lambda_index = 0;
   SparseCoef coef;
+  std::vector<double> c;  // (p) correlations as the Gram matrix gives them
   ActiveSet::Outcome outcome;
   Index n_dependent = 0;
 };
@@ -102,6 +116,26 @@ void GramBackend::load(std::span<const Index>, std::span<const Problem* const> p
     if (!problem_->excluded(j)) working_set_.push_back(j);
   }
   failed_ = -1;
+  covered_.clear();
+  place_.assign(at(p), -1);
+  columns_covered_.clear();
+  double y_squares = 0.0;
+  for (const Index i : rows.rows) {
+    const double y = problem_->y->value[at(i)] - problem_->y_mean;
+    y_squares += rows.weight[at(i)] * y * y;
+  }
+  response_norm_ = std::sqrt(y_squares);
+  weighted_norm_.resize(at(p));
+  for (Index j = 0; j < p; ++j) weighted_norm_[at(j)] = std::sqrt(gram->values[at(j * p + j)]);
+}
+
+void GramBackend::cover(Index j) {
+  if (place_[at(j)] >= 0) return;
+  const std::size_t n = at(columns_.n_samples());
+  place_[at(j)] = static_cast<Index>(covered_.size());
+  covered_.push_back(j);
+  columns_covered_.resize(covered_.size() * n);
+  problem_->rows->centred_column(columns_, j, columns_covered_.data() + (covered_.size() - 1) * n);
 }
 
 void GramBackend::choose_working_sets(std::span<const PathBlock>) {
@@ -115,7 +149,8 @@ void GramBackend::solve_working_sets(std::span<const PathBlock> blocks, Index ma
     // computed from X replace those of the Gram matrix there.
     const Candidate& failed = candidates_[at(failed_)];
     solver_->solve(problem_->lambda[at(failed.lambda_index)], working_set_, max_iterations);
-    products_->correct(correlation_.data() + failed_ * columns_.n_features());
+    products_->correct(covered_,
+                       correlation_.data() + failed_ * static_cast<Index>(covered_.size()));
     solver_->refresh();
     failed_ = -1;
   }
@@ -127,56 +162,47 @@ void GramBackend::solve_working_sets(std::span<const PathBlock> blocks, Index ma
         solver_->solve(problem_->lambda[at(candidate.lambda_index)], working_set_, max_iterations);
     candidate.n_dependent = solver_->n_dependent();
     candidate.coef = solver_->coef();
+    candidate.c = products_->correlations();
   }
 }
 
 void GramBackend::correlate(std::span<const PathBlock> blocks) {
   const Index m = blocks.front().count;
   const Index n = columns_.n_samples();
-  const Index p = columns_.n_features();
   const RowWeighting& rows = *problem_->rows;
+  for (const Candidate& candidate : candidates_) {
+    for (const auto& [j, b] : candidate.coef) cover(j);
+  }
+  const auto n_covered = static_cast<Index>(covered_.size());
   residual_.resize(at(n * m));
-  weighted_.assign(at(n * m), 0.0);
-  correlation_.resize(at(p * m));
-  if (rows.direct.empty()) {
-    coef_.assign(at(p * m), 0.0);
-    for (Index k = 0; k < m; ++k) {
-      for (const auto& [j, b] : candidates_[at(k)].coef) coef_[at(k * p + j)] = b;
-      for (Index i = 0; i < n; ++i) {
-        residual_[at(k * n + i)] = problem_->y->value[at(i)] - problem_->y_mean;
-      }
-    }
-    blas::gemm(false, false, n, m, p, -1.0, columns_.matrix(), n, coef_.data(), p, 1.0,
-               residual_.data(), n);
-  } else {
-    for (Index k = 0; k < m; ++k) {
-      const std::vector<double> r = residual(columns_, *problem_, candidates_[at(k)].coef);
-      std::copy(r.begin(), r.end(), residual_.begin() + k * n);
+  weighted_.resize(at(n * m));
+  correlation_.resize(at(n_covered * m));
+  coef_.assign(at(n_covered * m), 0.0);
+  for (Index k = 0; k < m; ++k) {
+    for (const auto& [j, b] : candidates_[at(k)].coef) coef_[at(k * n_covered + place_[at(j)])] = b;
+    for (Index i = 0; i < n; ++i) {
+      residual_[at(k * n + i)] = problem_->y->value[at(i)] - problem_->y_mean;
     }
   }
+  blas::gemm(false, false, n, m, n_covered, -1.0, columns_covered_.data(), n, coef_.data(),
+             n_covered, 1.0, residual_.data(), n);
   for (Index k = 0; k < m; ++k) {
     double* r = residual_.data() + k * n;
     if (problem_->intercept) {
-      double mean = 0.0;
-      for (const Index i : rows.rows) mean += rows.weight[at(i)] * r[i];
+      const double mean = simd().dot(n, rows.weight.data(), r);
       for (Index i = 0; i < n; ++i) r[i] -= mean;
     }
-    for (const Index i : rows.rows) weighted_[at(k * n + i)] = rows.weight[at(i)] * r[i];
+    for (Index i = 0; i < n; ++i) weighted_[at(k * n + i)] = rows.weight[at(i)] * r[i];
   }
-  blas::gemm(true, false, p, m, n, 1.0, columns_.matrix(), n, weighted_.data(), n, 0.0,
-             correlation_.data(), p);
-  for (const Index j : rows.direct) {
-    for (Index k = 0; k < m; ++k) {
-      correlation_[at(k * p + j)] =
-          simd().dot(n, rows.column(columns_, j), weighted_.data() + k * n);
-    }
-  }
+  blas::gemm(true, false, n_covered, m, n, 1.0, columns_covered_.data(), n, weighted_.data(), n,
+             0.0, correlation_.data(), n_covered);
 }
 
 void GramBackend::certify(std::span<const PathBlock> blocks, std::span<CandidateReport> reports) {
   const Index n = columns_.n_samples();
   const Index p = columns_.n_features();
   const RowWeighting& rows = *problem_->rows;
+  const auto n_covered = static_cast<Index>(covered_.size());
   std::vector<GapTerm> terms;
   for (Index k = 0; k < blocks.front().count; ++k) {
     const Candidate& candidate = candidates_[at(k)];
@@ -189,26 +215,35 @@ void GramBackend::certify(std::span<const PathBlock> blocks, std::span<Candidate
       const Fit fit = thresher::certify(columns_, *problem_, lambda, candidate.coef, 1.0, false);
       report.gap = fit.gap;
       report.finite = fit.status != Status::kNumericalBreakdown;
-    } else {
-      terms.clear();
-      double half_q = 0.0;
-      for (const Index i : rows.rows) {
-        half_q += 0.5 * weighted_[at(k * n + i)] * residual_[at(k * n + i)];
-      }
-      auto b = candidate.coef.begin();
-      for (Index j = 0; j < p; ++j) {
-        double value = 0.0;
-        if (b != candidate.coef.end() && b->first == j) value = (b++)->second;
-        if (problem_->excluded(j)) continue;
-        const double a = problem_->a(j, lambda);
-        const double g = correlation_[at(k * p + j)];
-        if (value != 0.0 || !(std::fabs(g) <= a)) {
-          terms.push_back({a, problem_->e(j, lambda), value, g});
-        }
-      }
-      report.gap = smallest_gap(0.0, half_q, terms) / problem_->null_loss;
-      report.finite = std::isfinite(report.gap);
+      continue;
     }
+    const double* r = residual_.data() + k * n;
+    const double* z = weighted_.data() + k * n;
+    const double half_q = 0.5 * simd().dot(n, z, r);
+    double fitted_norm = response_norm_;
+    for (const auto& [j, b] : candidate.coef) fitted_norm += weighted_norm_[at(j)] * std::fabs(b);
+    const double bound = static_cast<double>(n + static_cast<Index>(candidate.coef.size()) + 4) *
+                         0.5 * kEps * fitted_norm * 1.001;
+    terms.clear();
+    auto b = candidate.coef.begin();
+    for (Index j = 0; j < p; ++j) {
+      double value = 0.0;
+      if (b != candidate.coef.end() && b->first == j) value = (b++)->second;
+      if (problem_->excluded(j)) continue;
+      const double a = problem_->a(j, lambda);
+      double g = 0.0;
+      if (place_[at(j)] >= 0) {
+        g = correlation_[at(k * n_covered + place_[at(j)])];
+      } else {
+        if (std::fabs(candidate.c[at(j)]) + bound * weighted_norm_[at(j)] <= a) continue;
+        g = simd().dot(n, rows.column(columns_, j), z);
+      }
+      if (value != 0.0 || !(std::fabs(g) <= a)) {
+        terms.push_back({a, problem_->e(j, lambda), value, g});
+      }
+    }
+    report.gap = smallest_gap(0.0, half_q, terms) / problem_->null_loss;
+    report.finite = std::isfinite(report.gap);
   }
 }
 

@@ -121,10 +121,11 @@ void GramProducts::set_coef(std::span<const double> coef) {
   simd().axpys(p_, static_cast<Index>(coef.size()), minus.data(), columns.data(), c_.data());
 }
 
-void GramProducts::correct(const double* exact) {
-  for (std::size_t j = 0; j < c_.size(); ++j) {
-    xty_[j] += exact[j] - c_[j];
-    c_[j] = exact[j];
+void GramProducts::correct(std::span<const Index> features, const double* exact) {
+  for (std::size_t k = 0; k < features.size(); ++k) {
+    const std::size_t j = at(features[k]);
+    xty_[j] += exact[k] - c_[j];
+    c_[j] = exact[k];
   }
 }
 

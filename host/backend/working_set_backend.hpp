@@ -33,6 +33,8 @@ class WorkingSetBackend {
   virtual Index n_slots() const = 0;
   /// Most lambdas of one problem between two passes over X.
   virtual Index max_look_ahead() const = 0;
+  /// How many to try at the start of a path.
+  virtual Index first_look_ahead() const = 0;
 
   /// Takes `problem` (borrowed until the slot is loaded again) into `slot`: its start becomes the
   /// current point and its correlations with all features are found.

@@ -25,7 +25,7 @@ std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 struct Running {
   Index problem = -1;
   Index next = 0;        // first lambda that is not finished
-  Index look_ahead = 2;  // how many are tried at once
+  Index look_ahead = 1;  // how many are tried at once
   Index stalls = 0;
   bool retry = false;  // keep the working set: violators have just joined it
 };
@@ -82,6 +82,7 @@ class Lane {
         if (problem.lambda.empty()) continue;
         running_[s] = Running{};
         running_[s].problem = next;
+        running_[s].look_ahead = backend_.first_look_ahead();
         slots.push_back(static_cast<Index>(s));
         problems.push_back(&problem);
       }

@@ -152,8 +152,8 @@ class Call {
       panels_ = std::make_unique<HalfPanels>(n, shape_.n_features);
       visit = [this](Index j, const double* x) { panels_->set_column(j, x); };
     }
-    columns_ = std::make_unique<Columns>(data_.X, options_.intercept, counts, pool_, visit);
-    if (plan_.build_columns) columns_->build_all(pool_);
+    columns_ = std::make_unique<Columns>(data_.X, options_.intercept, counts, pool_,
+                                         plan_.build_columns, visit);
     if (!shape_.own_weights) {
       std::vector<double> base(at(n));
       for (Index i = 0; i < n; ++i) base[at(i)] = row_weight(i);

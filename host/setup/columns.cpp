@@ -1,6 +1,7 @@
 #include "setup/columns.hpp"
 
 #include <sched.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cmath>
@@ -82,13 +83,26 @@ Index n_blocks(Index p) { return (p + kColumnBlock - 1) / kColumnBlock; }
 void Columns::Free::operator()(double* p) const { std::free(p); }
 
 Columns::Columns(const AnyMatrix& X, bool do_centre, const std::vector<std::uint8_t>& counts,
-                 const ThreadPool& pool, const Visitor& visit)
+                 const ThreadPool& pool, bool build_all, const Visitor& visit)
     : X_(X), n_(rows(X)), p_(cols(X)), centre_(do_centre) {
   const auto p = static_cast<std::size_t>(p_);
   mean_.assign(p, 0.0);
   max_abs_.assign(p, 0.0);
   norm_.assign(p, 0.0);
   exponent_.assign(p, 0);
+
+  // Untouched pages of this allocation cost nothing, so lazy columns need no second structure.
+  constexpr std::size_t kHugePage = std::size_t{2} << 20;
+  const std::size_t bytes = static_cast<std::size_t>(n_) * p * sizeof(double);
+  storage_.reset(static_cast<double*>(
+      std::aligned_alloc(kHugePage, (bytes + kHugePage - 1) / kHugePage * kHugePage)));
+  if (!storage_) {
+    throw Error(Errc::kOutOfMemory,
+                "fit: X must fit in memory, need " + std::to_string(bytes) + " bytes");
+  }
+  // Huge pages save most page faults, but would make lazy columns commit their neighbours too.
+  madvise(storage_.get(), bytes, build_all ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  built_ = std::make_unique<std::atomic<std::uint8_t>[]>(p);
 
   const double n_counted =
       counts.empty() ? static_cast<double>(n_)
@@ -105,8 +119,9 @@ Columns::Columns(const AnyMatrix& X, bool do_centre, const std::vector<std::uint
           const Index first = block * kColumnBlock;
           const Index last = std::min(p_, first + kColumnBlock);
           const BlockReader reader(view, first, last);
-          std::vector<double> buffer(static_cast<std::size_t>(n_));
+          std::vector<double> buffer(build_all ? 0 : static_cast<std::size_t>(n_));
           for (Index j = first; j < last; ++j) {
+            double* out = build_all ? storage_.get() + j * n_ : buffer.data();
             const auto* x = reader.column(j);
             const ColumnScan seen = scan(n_, x, count_data);
             if (!seen.finite) {
@@ -122,44 +137,42 @@ Columns::Columns(const AnyMatrix& X, bool do_centre, const std::vector<std::uint
             if (centre_ && n_counted > 0) {
               mean = seen.sum / n_counted;
               if (!std::isfinite(mean)) mean = 0.0;
-              double left = 0.0;
-              for (Index i = 0; i < n_; ++i) {
-                if (count_data == nullptr || count_data[i] != 0) {
-                  left += (static_cast<double>(x[i]) - mean) / n_counted;
-                }
-              }
-              mean += left;
             }
-            mean_[at_j] = mean;
-            double largest = 0.0;
-            for (Index i = 0; i < n_; ++i) {
-              largest = std::max(largest, std::fabs(static_cast<double>(x[i]) - mean));
-            }
+            // Scaled by the exponent of what max|x| allows at most, then by that of what is left.
             int exponent = 0;
-            if (largest > 0.0) std::frexp(largest, &exponent);
+            if (seen.max_abs > 0.0) std::frexp(seen.max_abs, &exponent);
+            ++exponent;
+            double squares = centre_by_exponent(n_, x, mean, exponent, out);
+            ColumnScan left = simd().scan_f64(n_, out, count_data);
+            if (centre_ && n_counted > 0) mean += std::ldexp(left.sum / n_counted, exponent);
+            mean_[at_j] = mean;
+            // Rows that do not count may be larger than all that do.
+            double largest = left.max_abs;
+            if (count_data != nullptr) largest = simd().scan_f64(n_, out, nullptr).max_abs;
+            int finer = 0;
+            if (largest > 0.0) std::frexp(largest, &finer);
+            exponent += finer;
             exponent_[at_j] = exponent;
-            const double squares = centre_by_exponent(n_, x, mean, exponent, buffer.data());
+            squares = centre_by_exponent(n_, x, mean, exponent, out);
             double counted_squares = squares;
             if (count_data != nullptr) {
               counted_squares = 0.0;
               for (Index i = 0; i < n_; ++i) {
-                if (count_data[i] != 0) {
-                  counted_squares +=
-                      buffer[static_cast<std::size_t>(i)] * buffer[static_cast<std::size_t>(i)];
-                }
+                if (count_data[i] != 0) counted_squares += out[i] * out[i];
               }
             }
             const double sd = std::sqrt(counted_squares / std::max(1.0, n_counted));
             const double noise =
                 static_cast<double>(n_) * eps * std::ldexp(seen.max_abs, -exponent);
             if (centre_ && counts.empty() && sd <= noise) {
-              norm_[at_j] = 0.0;  // constant: compute_column writes exact zeros
+              norm_[at_j] = 0.0;  // constant: exact zeros
               exponent_[at_j] = 0;
-              std::fill(buffer.begin(), buffer.end(), 0.0);
+              std::fill(out, out + n_, 0.0);
             } else {
               norm_[at_j] = round_up(std::sqrt(squares));
             }
-            if (visit) visit(j, buffer.data());
+            if (build_all) built_[at_j].store(2, std::memory_order_release);
+            if (visit) visit(j, out);
           }
         });
       },
@@ -176,15 +189,6 @@ Columns::Columns(const AnyMatrix& X, bool do_centre, const std::vector<std::uint
       }
     }
   }
-
-  // Untouched pages of this allocation cost nothing, so lazy columns need no second structure.
-  const std::size_t bytes = static_cast<std::size_t>(n_) * p * sizeof(double);
-  storage_.reset(static_cast<double*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)));
-  if (!storage_) {
-    throw Error(Errc::kOutOfMemory,
-                "fit: X must fit in memory, need " + std::to_string(bytes) + " bytes");
-  }
-  built_ = std::make_unique<std::atomic<std::uint8_t>[]>(p);
 }
 
 void Columns::compute_column(Index j, double* out) const {

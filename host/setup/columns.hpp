@@ -25,12 +25,13 @@ class Columns {
  public:
   /// Reads X once, in parallel over blocks of columns. `counts[i]` = 0 leaves row i out of means
   /// and maxima (its weight is 0 in every problem); empty: all rows count.
+  /// build_all keeps every double column at once, in the same pass.
   /// `visit` (if given) sees every xhat_j while it is at hand, from several threads.
   /// Throws   Error{kInvalidArgument} naming the first row and column (in column order) that is
   ///          NaN or infinite in X, in any row.
   using Visitor = std::function<void(Index, const double*)>;
   Columns(const AnyMatrix& X, bool centre, const std::vector<std::uint8_t>& counts,
-          const ThreadPool& pool, const Visitor& visit = {});
+          const ThreadPool& pool, bool build_all = false, const Visitor& visit = {});
 
   Index n_samples() const { return n_; }
   Index n_features() const { return p_; }
