@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <limits>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,31 @@ void dsyevd_(const char*, const char*, const int*, double*, const int*, double*,
              const int*, int*, const int*, int*, std::size_t, std::size_t);
 char* openblas_get_config();
 char* openblas_get_corename();
+}
+
+// Every OpenBLAS routine takes its work buffer from one table. The serial build of 0.3.21 unlocks
+// that table before it searches it (memory.c, blas_memory_alloc), so two threads now and then got
+// the same buffer and wrong products: 10 of 320 eigendecompositions of size 400 on 16 threads. The
+// linker sends its calls here (--wrap, cmake/thresher_openblas.cmake).
+extern "C" {
+void* __real_blas_memory_alloc(int);
+void __real_blas_memory_free(void*);
+void* __wrap_blas_memory_alloc(int position);
+void __wrap_blas_memory_free(void* buffer);
+}
+
+namespace {
+constinit std::mutex buffer_table;
+}
+
+void* __wrap_blas_memory_alloc(int position) {
+  const std::lock_guard lock(buffer_table);
+  return __real_blas_memory_alloc(position);
+}
+
+void __wrap_blas_memory_free(void* buffer) {
+  const std::lock_guard lock(buffer_table);
+  __real_blas_memory_free(buffer);
 }
 
 namespace thresher::blas {
