@@ -363,7 +363,16 @@ TEST_F(CommandTest, ChoosesByCrossValidationAndWritesOutOfFoldPredictions) {
   expect_code({"coef", "-m", "m", "-o", "best.csv"}, 0);
   expect_code({"coef", "-m", "m", "-o", "one_se.csv", "--choose", "one-se"}, 0);
   expect_code({"predict", "-m", "m", "-x", "s/X.npy", "-o", "p.npy", "--choose", "one-se"}, 0);
-  EXPECT_EQ(csv("best.csv").at(1)[2], csv("best.csv").at(2)[2]);
+  for (const auto& [file, key] :
+       {std::pair{"best.csv", "lambda_best"}, std::pair{"one_se.csv", "lambda_1se"}}) {
+    for (const auto& row : csv(file)) {
+      if (row[0] == "response") continue;
+      const auto& chosen = summary["chosen"][row[0] == "y0" ? 0 : 1];
+      EXPECT_EQ(std::stod(row[2]), chosen[key].get<double>()) << file;
+    }
+  }
+  // Else the two choices could be swapped unnoticed.
+  EXPECT_NE(summary["chosen"][0]["lambda_best"], summary["chosen"][0]["lambda_1se"]);
 }
 
 TEST_F(CommandTest, KeepsTheChosenFitsAlone) {
