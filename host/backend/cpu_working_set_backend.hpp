@@ -97,14 +97,16 @@ class GramBackend final : public WorkingSetBackend {
   std::unique_ptr<ActiveSet> solver_;
   std::vector<Index> working_set_;
   std::vector<Candidate> candidates_;
-  // Features that were active so far, in order of entrance, and their centred columns. Paths are
-  // nearly nested, so this prefix is what every later lambda needs.
+  // Features that were active so far, in order of entrance. Paths are nearly nested, so these are
+  // what every later lambda needs.
   std::vector<Index> covered_;
-  std::vector<Index> place_;             // (p) position in covered_, or -1
-  std::vector<double> columns_covered_;  // (n, covered) column-major
-  std::vector<double> weighted_norm_;    // (p) of xhat_j about its mean
+  std::vector<Index> place_;  // (p) position in covered_, or -1
+  std::vector<const double*> columns_covered_;
+  std::vector<std::unique_ptr<double[]>> direct_;  // centred copies of direct columns
+  std::vector<double> weighted_norm_;              // (p) of xhat_j about its mean
   double response_norm_ = 0.0;
-  std::vector<double> coef_, residual_, weighted_, correlation_;  // one column per candidate
+  std::vector<double> coef_;                               // (covered, candidates) row-major
+  std::vector<double> residual_, weighted_, correlation_;  // one column per candidate
   Index failed_ = -1;  // candidate whose exact correlations correct the next solve
 };
 

@@ -16,6 +16,7 @@ std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 // Columns of X'WX one task computes: large, since packing tall columns is what costs; fixed, since
 // the block decides the order of sums.
 constexpr Index kGramBlock = 512;
+constexpr Index kRowsAtOnce = 256;
 
 }  // namespace
 
@@ -119,6 +120,7 @@ void GramBackend::load(std::span<const Index>, std::span<const Problem* const> p
   covered_.clear();
   place_.assign(at(p), -1);
   columns_covered_.clear();
+  direct_.clear();
   double y_squares = 0.0;
   for (const Index i : rows.rows) {
     const double y = problem_->y->value[at(i)] - problem_->y_mean;
@@ -131,11 +133,15 @@ void GramBackend::load(std::span<const Index>, std::span<const Problem* const> p
 
 void GramBackend::cover(Index j) {
   if (place_[at(j)] >= 0) return;
-  const std::size_t n = at(columns_.n_samples());
   place_[at(j)] = static_cast<Index>(covered_.size());
   covered_.push_back(j);
-  columns_covered_.resize(covered_.size() * n);
-  problem_->rows->centred_column(columns_, j, columns_covered_.data() + (covered_.size() - 1) * n);
+  if (problem_->rows->direct_index(j) < 0) {
+    columns_covered_.push_back(columns_.column(j));
+  } else {
+    direct_.push_back(std::make_unique_for_overwrite<double[]>(at(columns_.n_samples())));
+    problem_->rows->centred_column(columns_, j, direct_.back().get());
+    columns_covered_.push_back(direct_.back().get());
+  }
 }
 
 void GramBackend::choose_working_sets(std::span<const PathBlock>) {
@@ -176,17 +182,16 @@ void GramBackend::correlate(std::span<const PathBlock> blocks) {
   const auto n_covered = static_cast<Index>(covered_.size());
   residual_.resize(at(n * m));
   weighted_.resize(at(n * m));
-  correlation_.resize(at(n_covered * m));
   coef_.assign(at(n_covered * m), 0.0);
   for (Index k = 0; k < m; ++k) {
-    for (const auto& [j, b] : candidates_[at(k)].coef) coef_[at(k * n_covered + place_[at(j)])] = b;
+    for (const auto& [j, b] : candidates_[at(k)].coef) coef_[at(place_[at(j)] * m + k)] = -b;
     for (Index i = 0; i < n; ++i) {
       residual_[at(k * n + i)] = problem_->y->value[at(i)] - problem_->y_mean;
     }
   }
-  blas::gemm(false, false, n, m, n_covered, -1.0, columns_covered_.data(), n, coef_.data(),
-             n_covered, 1.0, residual_.data(), n);
+  simd().update(n, columns_covered_.data(), n_covered, coef_.data(), m, residual_.data(), n);
   for (Index k = 0; k < m; ++k) {
+    // The weighted mean that goes also makes up for columns centred for other weights.
     double* r = residual_.data() + k * n;
     if (problem_->intercept) {
       const double mean = simd().dot(n, rows.weight.data(), r);
@@ -194,8 +199,18 @@ void GramBackend::correlate(std::span<const PathBlock> blocks) {
     }
     for (Index i = 0; i < n; ++i) weighted_[at(k * n + i)] = rows.weight[at(i)] * r[i];
   }
-  blas::gemm(true, false, n_covered, m, n, 1.0, columns_covered_.data(), n, weighted_.data(), n,
-             0.0, correlation_.data(), n_covered);
+
+  // Blocks of rows: the residuals' part stays in the cache while the columns pass by.
+  correlation_.assign(at(n_covered * m), 0.0);
+  std::vector<double> part(at(n_covered * m));
+  std::vector<const double*> x(at(n_covered)), z(at(m));
+  for (Index first = 0; first < n; first += kRowsAtOnce) {
+    for (Index k = 0; k < n_covered; ++k) x[at(k)] = columns_covered_[at(k)] + first;
+    for (Index k = 0; k < m; ++k) z[at(k)] = weighted_.data() + k * n + first;
+    simd().cross(std::min(kRowsAtOnce, n - first), x.data(), n_covered, z.data(), m, part.data(),
+                 n_covered);
+    for (std::size_t k = 0; k < part.size(); ++k) correlation_[k] += part[k];
+  }
 }
 
 void GramBackend::certify(std::span<const PathBlock> blocks, std::span<CandidateReport> reports) {

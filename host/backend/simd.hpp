@@ -46,6 +46,10 @@ struct Simd {
   /// r += sum_k alpha[k] x_k.
   void (*axpys)(Index n, Index count, const double* alpha, const double* const* x, double* r);
 
+  /// r_c += sum_k b[k * m + c] x_k for m columns r_c = r + c * ldr.
+  void (*update)(Index n, const double* const* x, Index count, const double* b, Index m, double* r,
+                 Index ldr);
+
   /// Writes x to out[i * kPanel] in half precision; returns the sum of (x - half(x))^2.
   double (*to_half)(Index n, const double* x, std::uint16_t* out);
   /// c[b * ldc + f] = sum_i half(panel[i * kPanel + f]) z[i * m + b], for b < m, m <=

@@ -305,6 +305,60 @@ void axpys(Index n, Index count, const double* alpha, const double* const* x, do
   for (; k < count; ++k) axpy(n, alpha[k], x[k], r);
 }
 
+// Four vectors of rows times C columns stay in registers while the sum over k runs.
+template <std::size_t C>
+void update_tile(Index n, const double* const* x, Index first, Index count, const double* b,
+                 Index m, double* r, Index ldr) {
+  Index i = 0;
+  for (; i + 4 * kDoubles <= n; i += 4 * kDoubles) {
+    Doubles sum[C][4];
+    for (std::size_t c = 0; c < C; ++c) {
+      for (int v = 0; v < 4; ++v) {
+        sum[c][v] = load(r + static_cast<Index>(c) * ldr + i + v * kDoubles);
+      }
+    }
+    for (Index k = 0; k < count; ++k) {
+      const double* xk = x[k] + first + i;
+      const Doubles x0 = load(xk), x1 = load(xk + kDoubles);
+      const Doubles x2 = load(xk + 2 * kDoubles), x3 = load(xk + 3 * kDoubles);
+      const double* bk = b + k * m;
+#pragma GCC unroll 4
+      for (std::size_t c = 0; c < C; ++c) {
+        sum[c][0] += x0 * bk[c];
+        sum[c][1] += x1 * bk[c];
+        sum[c][2] += x2 * bk[c];
+        sum[c][3] += x3 * bk[c];
+      }
+    }
+    for (std::size_t c = 0; c < C; ++c) {
+      for (int v = 0; v < 4; ++v) {
+        store(r + static_cast<Index>(c) * ldr + i + v * kDoubles, sum[c][v]);
+      }
+    }
+  }
+  for (; i < n; ++i) {
+    for (std::size_t c = 0; c < C; ++c) {
+      double t = r[static_cast<Index>(c) * ldr + i];
+      for (Index k = 0; k < count; ++k) {
+        t += x[k][first + i] * b[k * m + static_cast<Index>(c)];
+      }
+      r[static_cast<Index>(c) * ldr + i] = t;
+    }
+  }
+}
+
+void update(Index n, const double* const* x, Index count, const double* b, Index m, double* r,
+            Index ldr) {
+  // Rows in blocks: what a block reads of x serves all columns of r from the cache.
+  constexpr Index kRows = 256;
+  for (Index i = 0; i < n; i += kRows) {
+    const Index rows = kRows < n - i ? kRows : n - i;
+    Index c = 0;
+    for (; c + 4 <= m; c += 4) update_tile<4>(rows, x, i, count, b + c, m, r + c * ldr + i, ldr);
+    for (; c < m; ++c) update_tile<1>(rows, x, i, count, b + c, m, r + c * ldr + i, ldr);
+  }
+}
+
 double to_half(Index n, const double* x, std::uint16_t* out) {
   double s0 = 0, s1 = 0;
   Index i = 0;
