@@ -84,7 +84,7 @@ Judged judge(const Given& given, const Fit& fit) {
 }
 
 /// A gap of `tol` P0 bounds the residual's error by sqrt(tol) |y|_w and so every condition.
-void expect_solved(const Given& given, const Fit& fit, double tol) {
+void expect_solved(const Given& given, const Fit& fit, double tol, double mean_bound = 1e-11) {
   SCOPED_TRACE("lambda " + std::to_string(given.lambda));
   EXPECT_EQ(fit.status, Status::kConverged) << name(fit.status) << ", gap " << fit.gap;
   EXPECT_EQ(fit.engine, Engine::kProximalGradient);
@@ -92,7 +92,7 @@ void expect_solved(const Given& given, const Fit& fit, double tol) {
   EXPECT_GE(fit.gap, -1e-12);
   const Judged judged = judge(given, fit);
   EXPECT_LE(static_cast<double>(judged.kkt_violation), 2 * std::sqrt(tol));
-  EXPECT_LE(static_cast<double>(judged.mean_residual), 1e-11);
+  EXPECT_LE(static_cast<double>(judged.mean_residual), mean_bound);
   EXPECT_NEAR(fit.objective / static_cast<double>(judged.null_loss),
               static_cast<double>(judged.objective), 1e-12);
 }
@@ -324,6 +324,65 @@ TEST(ProximalGradient, SolvesColumnsWhoseScalesSpanTenDecades) {
   for (Index l = 0; l < static_cast<Index>(kShares.size()); ++l) {
     expect_solved({X, unequal, without.lambda(0, l)}, without.fit(0, l), 1e-10);
   }
+}
+
+// The plain mean that the intercept gives back is up to 2.5e7 times the response in the next two.
+constexpr double kDragged = 1e-7;
+
+// One step in the metric of the column is exact; two iterations leave no time for exact solves. Row
+// 0 weighs next to nothing but sets the scale of the column, whose weighted spread is 1e-5 of it.
+TEST(ProximalGradient, StepsLiveInTheMetricOfTheColumns) {
+  Table<double> X = random_table(80, 1, 0.0, 1.0, 65);
+  X(0, 0) = 1e5;
+  Wish wish{random_response(X, 0, 0.5, 66), std::vector<double>(80, 1.0), 1.0, {}, {0.3, 0.03}};
+  for (Index i = 1; i < 80; ++i) wish.y[at(i)] += X(i, 0);
+  wish.weight[0] = 1e-12;
+  Options options;
+  options.max_iterations = 2;
+
+  const EngineRun run(X.view(), {wish}, options);
+
+  for (Index l = 0; l < 2; ++l) {
+    expect_solved({X, wish, run.lambda(0, l)}, run.fit(0, l), 1e-10, kDragged);
+    EXPECT_EQ(run.fit(0, l).coef.size(), 1u);
+  }
+}
+
+// The same in float on a column that only its direct centring keeps: without it the fitted values
+// would be a constant 1e7 times their spread.
+TEST(ProximalGradient, StepsSeeDirectColumns) {
+  const Table<double> normal = random_table(40, 1, 0.0, 0.0, 65);
+  Table<float> X(40, 1);
+  Table<double> same(40, 1);
+  Wish wish{std::vector<double>(40), std::vector<double>(40, 1.0), 1.0, {}, {0.3, 0.03}};
+  for (Index i = 0; i < 40; ++i) {
+    X(i, 0) = i == 0 ? 1e6f : static_cast<float>(1.0 + 1e-3 * normal(i, 0));
+    same(i, 0) = static_cast<double>(X(i, 0));
+    wish.y[at(i)] = i == 0 ? 0.0 : 1e3 * (same(i, 0) - 1.0) + 0.1 * std::sin(double(i));
+  }
+  wish.weight[0] = 0.0;
+  Options options;
+  options.max_iterations = 2;
+  options.tol = 1e-5;
+
+  const EngineRun run(X.view(), {wish}, options);
+
+  ASSERT_EQ(run.problems[0].rows->direct, std::vector<Index>{0});
+  for (Index l = 0; l < 2; ++l) {
+    expect_solved({same, wish, run.lambda(0, l)}, run.fit(0, l), 1e-5, kDragged);
+    EXPECT_EQ(run.fit(0, l).coef.size(), 1u);
+  }
+}
+
+// From zero to 0.02 lambda_max at once: the strong rule guesses nothing there, so that the working
+// features start at the 300 strongest and the others must come in as violators.
+TEST(ProximalGradient, FindsFeaturesThatTheFirstGuessMissed) {
+  const Table<double> X = random_table(150, 900, 0.9, 0.0, 67);
+  const Wish wish{random_response(X, 40, 0.5, 68), {}, 1.0, {}, {0.02}};
+
+  const EngineRun run(X.view(), {wish});
+
+  expect_solved({X, wish, run.lambda(0, 0)}, run.fit(0, 0), 1e-10);
 }
 
 TEST(ProximalGradient, KeepsZeroAndConstantColumnsAtZero) {
