@@ -17,9 +17,11 @@ int run_coef(const CoefArguments& arguments);
 int run_simulate(const SimulateArguments& arguments);
 int run_info(const InfoArguments& arguments);
 
-/// Throws what opening `path` for writing would throw, and leaves nothing behind: a missing folder
-/// should be heard of before the work, not after it.
-void check_writable(const std::string& path);
+/// Throws what opening each of `outputs` for writing would throw, and leaves nothing behind: a
+/// missing folder should be heard of before the work, not after it. Refuses an output that is one
+/// of `inputs` or another output. Empty names are passed over.
+/// Throws   Error{kFile}, Error{kInvalidArgument}
+void check_outputs(const std::vector<std::string>& outputs, const std::vector<std::string>& inputs);
 
 void write_text_file(const std::string& path, const std::string& text);
 

@@ -34,9 +34,10 @@ bool any_fit_ended_well(const RunSummary& summary) {
 
 int run_fit(const FitArguments& arguments, const std::vector<std::string>& command_line) {
   if (!arguments.plan) {
-    for (const std::string& path : {arguments.output, arguments.predictions, arguments.json}) {
-      if (!path.empty()) check_writable(path);
-    }
+    check_outputs({arguments.output, arguments.predictions, arguments.json},
+                  {arguments.X, arguments.Y, arguments.lambda_grid, arguments.weights,
+                   arguments.l1_factors, arguments.l2_factors, arguments.fixed_l2,
+                   arguments.fold_id, arguments.feature_names, arguments.response_names});
   }
 
   RunReport report;

@@ -98,16 +98,8 @@ void append_rows(const Model& model, Index response, Position at, std::string& o
 
 }  // namespace
 
-void check_writable(const std::string& path) { AtomicFile{path}; }
-
-void write_text_file(const std::string& path, const std::string& text) {
-  AtomicFile file(path);
-  file.write(text.data(), text.size());
-  file.commit();
-}
-
 int run_predict(const PredictArguments& arguments) {
-  check_writable(arguments.output);
+  check_outputs({arguments.output}, {arguments.model, arguments.X});
   const Model model = load_model(arguments.model);
   const auto choice = chosen_positions(model, arguments.choice);
   for (Index r = 0; r < model.n_responses; ++r) {
@@ -135,6 +127,7 @@ int run_predict(const PredictArguments& arguments) {
 }
 
 int run_coef(const CoefArguments& arguments) {
+  check_outputs({arguments.output}, {arguments.model});
   AtomicFile file(arguments.output);
   const Model model = load_model(arguments.model);
   const auto choice = chosen_positions(model, arguments.choice);

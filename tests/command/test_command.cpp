@@ -174,6 +174,19 @@ TEST_F(CommandTest, HearsOfAMissingOutputFolderBeforeTheWork) {
   expect_refused({"path", "-x", "none.npy", "-o", "no/m"}, 1, "no/m");
 }
 
+TEST_F(CommandTest, NeverWritesOverItsInput) {
+  write_small_tables();
+  write("model", "m");
+  const std::string X = read("X.csv");
+
+  expect_refused({"path", "-x", "X.csv", "-y", "y.csv", "-o", "X.csv"}, 2, "file of its own");
+  expect_refused({"path", "-x", "X.csv", "-y", "y.csv", "-o", path("y.csv")}, 2, "y.csv");
+  expect_refused({"cv", "-x", "X.csv", "-y", "y.csv", "-o", "m", "--json", "./m"}, 2, "./m");
+  expect_refused({"coef", "-m", "model", "-o", "model"}, 2, "model");
+  expect_refused({"predict", "-m", "model", "-x", "X.csv", "-o", "X.csv"}, 2, "X.csv");
+  EXPECT_EQ(read("X.csv"), X);
+}
+
 TEST_F(CommandTest, RefusesToReplaceADevice) {
   write_small_tables();
   expect_refused({"path", "-x", "X.csv", "-y", "y.csv", "-o", "/dev/null"}, 1, "/dev/null");
