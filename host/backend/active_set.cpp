@@ -41,6 +41,15 @@ void ActiveSet::set_lambda(double lambda) {
 }
 
 void ActiveSet::refactor() {
+  const auto n = static_cast<Index>(active_.size());
+  std::vector<double> whole_matrix(at(n * n));
+  for (Index k = 0; k < n; ++k) {
+    double* column = whole_matrix.data() + k * n;
+    std::copy(gram_[at(k)].begin(), gram_[at(k)].end(), column);
+    column[k] += e_[at(k)];
+  }
+  if (factor_.factor(n, whole_matrix.data(), kTinyPivot)) return;
+  // Row by row, with a floor under the pivots of dependent columns.
   factor_.clear();
   std::vector<double> l;
   for (std::size_t k = 0; k < active_.size(); ++k) {

@@ -26,6 +26,10 @@ void gemv(bool trans, Index m, Index n, double alpha, const double* a, Index lda
 /// (columns), w the eigenvalues, ascending. Returns false if it did not converge.
 bool symmetric_eigen(Index n, double* a, Index lda, double* w);
 
+/// Cholesky factor A = U'U of the symmetric A (n, n) whose upper triangle is given; U replaces it.
+/// Returns false if A is not positive definite (A is then spoilt).
+bool cholesky_upper(Index n, double* a, Index lda);
+
 /// Name and kernel of the implementation, for `thresher info`.
 const char* description();
 

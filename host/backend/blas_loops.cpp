@@ -231,6 +231,23 @@ bool symmetric_eigen(Index n, double* a, Index lda, double* w) {
   return true;
 }
 
+bool cholesky_upper(Index n, double* a, Index lda) {
+  for (Index j = 0; j < n; ++j) {
+    double* column = a + j * lda;
+    double squares = 0.0;
+    for (Index i = 0; i < j; ++i) {
+      double sum = column[i];
+      for (Index k = 0; k < i; ++k) sum -= a[i * lda + k] * column[k];
+      column[i] = sum / a[i * lda + i];
+      squares += column[i] * column[i];
+    }
+    const double pivot = column[j] - squares;
+    if (!(pivot > 0.0)) return false;
+    column[j] = std::sqrt(pivot);
+  }
+  return true;
+}
+
 const char* description() { return "own loops"; }
 
 }  // namespace thresher::blas

@@ -21,6 +21,7 @@ void dsyrk_(const char*, const char*, const int*, const int*, const double*, con
             const int*, const double*, double*, const int*, std::size_t, std::size_t);
 void dgemv_(const char*, const int*, const int*, const double*, const double*, const int*,
             const double*, const int*, const double*, double*, const int*, std::size_t);
+void dpotrf_(const char*, const int*, double*, const int*, int*, std::size_t);
 void dsyevd_(const char*, const char*, const int*, double*, const int*, double*, double*,
              const int*, int*, const int*, int*, std::size_t, std::size_t);
 char* openblas_get_config();
@@ -135,6 +136,14 @@ bool symmetric_eigen(Index n, double* a, Index lda, double* w) {
   std::vector<int> iwork(static_cast<std::size_t>(liwork));
   int info = 0;
   dsyevd_("V", "L", &n32, a, &lda32, w, work.data(), &lwork, iwork.data(), &liwork, &info, 1, 1);
+  return info == 0;
+}
+
+bool cholesky_upper(Index n, double* a, Index lda) {
+  const int n32 = narrow(n, "cholesky_upper", "n");
+  const int lda32 = leading(lda, "cholesky_upper", "lda");
+  int info = 0;
+  dpotrf_("U", &n32, a, &lda32, &info, 1);
   return info == 0;
 }
 

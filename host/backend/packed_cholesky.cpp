@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backend/blas.hpp"
 #include "backend/simd.hpp"
 
 namespace thresher {
@@ -30,6 +31,23 @@ void PackedCholesky::append(const std::vector<double>& l, double diagonal) {
   std::copy(l.begin(), l.begin() + size_, r);
   r[size_] = diagonal;
   ++size_;
+}
+
+bool PackedCholesky::factor(Index n, double* upper, double tiny) {
+  size_ = 0;
+  std::vector<double> diagonal(at(n));
+  for (Index i = 0; i < n; ++i) diagonal[at(i)] = upper[i * n + i];
+  if (!blas::cholesky_upper(n, upper, n)) return false;
+  for (Index i = 0; i < n; ++i) {
+    const double pivot = upper[i * n + i];
+    if (!(pivot * pivot > tiny * diagonal[at(i)])) return false;
+  }
+  const std::size_t needed = at(n * (n + 1) / 2);
+  if (values_.size() < needed) values_.resize(needed);
+  // Column i of U is row i of L.
+  for (Index i = 0; i < n; ++i) std::copy(upper + i * n, upper + i * n + i + 1, row(i));
+  size_ = n;
+  return true;
 }
 
 void PackedCholesky::remove(Index position) {

@@ -18,6 +18,10 @@ class PackedCholesky {
   double forward_row(const double* g, std::vector<double>& l) const;
   /// Appends the row (l, diagonal), diagonal > 0.
   void append(const std::vector<double>& l, double diagonal);
+  /// Replaces L by the factor of a whole matrix, given as the upper triangle of a column-major
+  /// (n, n) array, which is spoilt. Returns false, and leaves L empty, if it is not positive
+  /// definite or a pivot is below `tiny` of its diagonal entry.
+  bool factor(Index n, double* upper, double tiny);
   /// Removes row and column `position`. O((size - position)^2).
   void remove(Index position);
 

@@ -161,7 +161,7 @@ class Lane {
     if (k > 0) backend_.advance(block.slot, k - 1);
     if (k == block.count) {
       run.retry = false;
-      run.look_ahead = std::min(2 * run.look_ahead, backend_.max_look_ahead());
+      run.look_ahead = std::min(run.look_ahead + 1, backend_.max_look_ahead());
       return;
     }
 

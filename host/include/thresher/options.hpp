@@ -61,7 +61,7 @@ struct Options {
   std::size_t max_memory = 0;  ///< bytes this call may add; 0: 80 % of what is free
   bool proven_skip = true;     ///< skip passes over X by a proven bound; never changes the answer
   bool low_precision = true;   ///< certify inactive features in half precision with a bound
-  Index look_ahead = 8;        ///< most lambdas solved before X is read once for all of them
+  Index look_ahead = 4;        ///< most lambdas solved before X is read once for all of them
 };
 
 /// How folds are made and what is returned beside the model.
