@@ -141,7 +141,13 @@ TEST_P(Relation, R30_same_bits_for_any_tile_size) {
       const Model tiled = fit_path(call.data, call.options);
       if (tiled.stats.n_tiles == most_tiles) continue;
       most_tiles = tiled.stats.n_tiles;
-      expect_same_bits(tiled, whole, std::to_string(most_tiles) + " tiles");
+      const std::string what = std::to_string(most_tiles) + " tiles";
+      // Its chunks follow the tiles: docs/decisions/0003-proximal-gradient.md.
+      if (GetParam().engine == Engine::kProximalGradient) {
+        expect_maps_to({call.given, tiled}, given, tol(GetParam()), [](oracle::Solution&) {});
+      } else {
+        expect_same_bits(tiled, whole, what);
+      }
     } catch (const Error& error) {
       ASSERT_EQ(error.code(), Errc::kOutOfMemory) << error.what();
       break;
@@ -196,7 +202,7 @@ TEST_P(Threads, CancellingKeepsWhatIsFinished) {
       if (polls > 0 && !answer.model.stats.interrupted) continue;
       const Index unfinished = expect_cut_short(answer, Status::kCancelled, tol(GetParam()));
       if (polls == 0) {
-        EXPECT_EQ(unfinished, given.R * 4);
+        EXPECT_GE(unfinished, given.R);
       }
     }
   }
