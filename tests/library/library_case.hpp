@@ -1,0 +1,125 @@
+#pragma once
+
+// Small simulated data for tests of the public calls, and comparisons of models.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "thresher/error.hpp"
+#include "thresher/fit.hpp"
+
+namespace thresher::testing_library {
+
+inline std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+/// Correlated columns with an offset; each response follows a few of them. Column-major.
+struct Table {
+  Index n, p, n_responses;
+  std::vector<double> X, Y;
+
+  Table(Index rows, Index columns, Index responses, unsigned seed = 1)
+      : n(rows),
+        p(columns),
+        n_responses(responses),
+        X(at(rows * columns)),
+        Y(at(rows * responses)) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<double> normal;
+    for (Index i = 0; i < n; ++i) {
+      double previous = normal(random);
+      for (Index j = 0; j < p; ++j) {
+        previous = 0.5 * previous + std::sqrt(0.75) * normal(random);
+        X[at(j * n + i)] = 3.0 + previous;
+      }
+    }
+    for (Index r = 0; r < n_responses; ++r) {
+      for (Index i = 0; i < n; ++i) {
+        double& y = Y[at(r * n + i)];
+        y = 5.0 + normal(random);
+        for (Index k = 0; k < 4; ++k) {
+          y += (k % 2 == 0 ? 1.0 : -0.7) * X[at((7 * r + 5 * k) % p * n + i)];
+        }
+      }
+    }
+  }
+
+  double x(Index i, Index j) const { return X[at(j * n + i)]; }
+  double y(Index i, Index r) const { return Y[at(r * n + i)]; }
+  double& y(Index i, Index r) { return Y[at(r * n + i)]; }
+
+  Data data() const {
+    Data out;
+    out.X = MatrixView<const double>::column_major(X.data(), n, p);
+    out.Y = MatrixView<const double>::column_major(Y.data(), n, n_responses);
+    return out;
+  }
+
+  /// The rows for which keep(i) holds, of one response.
+  Table subset(Index r, const std::function<bool(Index)>& keep) const {
+    Table out(*this);
+    out.X.clear();
+    out.Y.clear();
+    out.n = 0;
+    out.n_responses = 1;
+    for (Index i = 0; i < n; ++i) out.n += keep(i) ? 1 : 0;
+    for (Index j = 0; j < p; ++j) {
+      for (Index i = 0; i < n; ++i) {
+        if (keep(i)) out.X.push_back(x(i, j));
+      }
+    }
+    for (Index i = 0; i < n; ++i) {
+      if (keep(i)) out.Y.push_back(y(i, r));
+    }
+    return out;
+  }
+};
+
+inline std::vector<double> coefficients(const Model& model, Index fit) {
+  std::vector<double> out(at(model.n_features), 0.0);
+  for (Index k = model.coef_indptr[at(fit)]; k < model.coef_indptr[at(fit + 1)]; ++k) {
+    out[at(model.coef_indices[at(k)])] = model.coef_values[at(k)];
+  }
+  return out;
+}
+
+inline Status status(const Model& model, Index fit) {
+  return static_cast<Status>(model.status[at(fit)]);
+}
+
+/// Bit for bit, NaN included.
+template <class T>
+void expect_same_bits(const std::vector<T>& a, const std::vector<T>& b, const char* what) {
+  ASSERT_EQ(a.size(), b.size()) << what;
+  EXPECT_TRUE(a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0) << what;
+}
+
+inline void expect_same_model(const Model& a, const Model& b, const std::string& what) {
+  SCOPED_TRACE(what);
+  expect_same_bits(a.lambda, b.lambda, "lambda");
+  expect_same_bits(a.intercept, b.intercept, "intercept");
+  expect_same_bits(a.objective, b.objective, "objective");
+  expect_same_bits(a.gap, b.gap, "gap");
+  expect_same_bits(a.deviance, b.deviance, "deviance");
+  expect_same_bits(a.status, b.status, "status");
+  expect_same_bits(a.n_nonzero, b.n_nonzero, "n_nonzero");
+  expect_same_bits(a.coef_indptr, b.coef_indptr, "coef_indptr");
+  expect_same_bits(a.coef_indices, b.coef_indices, "coef_indices");
+  expect_same_bits(a.coef_values, b.coef_values, "coef_values");
+  ASSERT_EQ(a.cv.has_value(), b.cv.has_value());
+  if (!a.cv) return;
+  expect_same_bits(a.cv->error, b.cv->error, "cv.error");
+  expect_same_bits(a.cv->se, b.cv->se, "cv.se");
+  expect_same_bits(a.cv->train_error, b.cv->train_error, "cv.train_error");
+  expect_same_bits(a.cv->fold_error, b.cv->fold_error, "cv.fold_error");
+  expect_same_bits(a.cv->best, b.cv->best, "cv.best");
+  expect_same_bits(a.cv->one_se, b.cv->one_se, "cv.one_se");
+  expect_same_bits(a.cv->predictions, b.cv->predictions, "cv.predictions");
+}
+
+}  // namespace thresher::testing_library
