@@ -41,6 +41,12 @@ class ResidualBackend final : public WorkingSetBackend {
   struct Slot;
 
   void correlate_candidates(const std::vector<Candidate*>& candidates);
+  /// Lists the features whose bound(j) >= |g_j| does not prove them inactive; false if there are
+  /// more than `most`.
+  template <class Bound>
+  bool list_undecided(const Slot& slot, Candidate& candidate, Index most, const Bound& bound);
+  /// Proves features inactive from the last point for which X was read, if that leaves few.
+  bool try_skip(const Slot& slot, Candidate& candidate);
 
   const Columns& columns_;
   const HalfPanels* panels_;

@@ -15,8 +15,16 @@ constexpr double kBudgetShare = 0.1;
 // Only features this close to the next threshold are looked at for the budget.
 constexpr double kBudgetFloor = 0.5;
 constexpr std::size_t kWorkingSetFloor = 300;
+// A pass over X in half precision costs about as much as this share of its columns in double, one
+// by one: beyond it a proven skip does not pay.
+constexpr Index kSkipShare = 64;
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+/// |z|, rounded up.
+double z_norm(const std::vector<double>& z) {
+  return std::sqrt(simd().dot(static_cast<Index>(z.size()), z.data(), z.data())) * (1.0 + 1e-12);
+}
 
 }  // namespace
 
@@ -28,8 +36,10 @@ struct ResidualBackend::Candidate {
   std::vector<double> r, z;                        // (n); z = w o r
   double half_loss = 0.0;
   double z_norm = 0.0;
-  int z_exponent = 0;    // zh = z 2^-z_exponent
-  std::vector<float> c;  // (padded_features) xh' zh
+  int z_exponent = 0;            // zh = z 2^-z_exponent
+  std::vector<float> c;          // (padded_features) xh' zh; only if fresh
+  bool fresh = false;            // X was read for this candidate
+  std::vector<Index> undecided;  // not active, and |g_j| <= a_j is not proven
   ActiveSet::Outcome outcome;
   Index n_dependent = 0;
 };
@@ -44,11 +54,13 @@ struct ResidualBackend::Slot {
   std::vector<std::uint8_t> in_working_set;
   std::vector<Candidate> candidates;
   Index n_candidates = 0;
-  // The current point:
+  // The last point for which X was read; later points are proven from it where that suffices:
   std::vector<float> c;
+  std::vector<double> z;
   int z_exponent = 0;
+  double z_norm = 0.0;
   double lambda = 0.0;
-  Index n_support = 0;
+  Index n_support = 0;  // of the current point
 
   void put(Index j) {
     if (in_working_set[at(j)]) return;
@@ -112,7 +124,9 @@ void ResidualBackend::load(std::span<const Index> slots, std::span<const Problem
     Slot& slot = *slots_[at(slots[s])];
     Candidate& start = slot.candidates.front();
     slot.c = start.c;
+    slot.z = start.z;
     slot.z_exponent = start.z_exponent;
+    slot.z_norm = start.z_norm;
     double largest = 0.0;
     for (std::size_t j = 0; j < slot.inverse_u.size(); ++j) {
       largest = std::max(largest, std::fabs(static_cast<double>(slot.c[j])) * slot.inverse_u[j]);
@@ -197,8 +211,7 @@ void ResidualBackend::correlate_candidates(const std::vector<Candidate*>& candid
     for (const double z : candidate->z) largest = std::max(largest, std::fabs(z));
     candidate->z_exponent = 0;
     if (largest > 0.0 && std::isfinite(largest)) std::frexp(largest, &candidate->z_exponent);
-    candidate->z_norm =
-        std::sqrt(kernels.dot(n, candidate->z.data(), candidate->z.data())) * (1.0 + 1e-12);
+    candidate->z_norm = z_norm(candidate->z);
   }
   if (panels_ == nullptr) {
     for (Candidate* candidate : candidates) {
@@ -232,20 +245,87 @@ void ResidualBackend::correlate_candidates(const std::vector<Candidate*>& candid
   }
 }
 
-void ResidualBackend::correlate(std::span<const PathBlock> blocks) {
-  std::vector<Candidate*> all;
-  for (const PathBlock& block : blocks) {
-    for (Index k = 0; k < block.count; ++k)
-      all.push_back(&slots_[at(block.slot)]->candidates[at(k)]);
+template <class Bound>
+bool ResidualBackend::list_undecided(const Slot& slot, Candidate& candidate, Index most,
+                                     const Bound& bound) {
+  const Problem& problem = *slot.problem;
+  const double a_unit =
+      problem.lambda[at(candidate.lambda_index)] * std::ldexp(1.0, -problem.y->exponent);
+  const std::vector<Index>& direct = problem.rows->direct;
+  auto active = candidate.g_active.begin();
+  auto next_direct = direct.begin();
+  candidate.undecided.clear();
+  for (Index j = 0; j < columns_.n_features(); ++j) {
+    const bool is_active = active != candidate.g_active.end() && active->first == j;
+    if (is_active) ++active;
+    const bool is_direct = next_direct != direct.end() && *next_direct == j;
+    if (is_direct) ++next_direct;
+    if (is_active) continue;
+    const double inverse_u = slot.inverse_u[at(j)];
+    if (!is_direct && inverse_u > 0.0 && bound(at(j)) * inverse_u <= a_unit) continue;
+    if (problem.excluded(j)) continue;
+    if (static_cast<Index>(candidate.undecided.size()) == most) return false;
+    candidate.undecided.push_back(j);
   }
-  correlate_candidates(all);
+  return true;
+}
+
+// For any s, |x_j' z| <= |s| |x_j' z_ref| + |x_j| |z - s z_ref| (design section 6, "proven skip").
+bool ResidualBackend::try_skip(const Slot& slot, Candidate& candidate) {
+  if (!proven_skip_ || panels_ == nullptr || !(slot.z_norm > 0.0)) return false;
+  const Index n = columns_.n_samples();
+  const double s = simd().dot(n, candidate.z.data(), slot.z.data()) / (slot.z_norm * slot.z_norm);
+  double squares = 0.0;
+  for (std::size_t i = 0; i < candidate.z.size(); ++i) {
+    const double d = candidate.z[i] - s * slot.z[i];
+    squares += d * d;
+  }
+  const double c_unit = std::fabs(s) * std::ldexp(1.0, slot.z_exponent);
+  const double slack_unit = std::fabs(s) * slot.z_norm;
+  // The last factor covers the rounding of s, of the difference and of the sums.
+  const double distance = (std::sqrt(squares) + 4.0 * kEps * candidate.z_norm) * (1.0 + 1e-9);
+  return list_undecided(slot, candidate, columns_.n_features() / kSkipShare, [&](std::size_t j) {
+    return std::fabs(static_cast<double>(slot.c[j])) * c_unit +
+           static_cast<double>(panels_->slack()[j]) * slack_unit +
+           columns_.norm(static_cast<Index>(j)) * distance;
+  });
+}
+
+void ResidualBackend::correlate(std::span<const PathBlock> blocks) {
+  std::vector<Candidate*> reading;
+  std::vector<const Slot*> slot_of;
+  for (const PathBlock& block : blocks) {
+    Slot& slot = *slots_[at(block.slot)];
+    for (Index k = 0; k < block.count; ++k) {
+      Candidate& candidate = slot.candidates[at(k)];
+      candidate.z_norm = z_norm(candidate.z);
+      candidate.fresh = !try_skip(slot, candidate);
+      if (!candidate.fresh) continue;
+      reading.push_back(&candidate);
+      slot_of.push_back(&slot);
+    }
+  }
+  correlate_candidates(reading);
+  for (std::size_t i = 0; i < reading.size(); ++i) {
+    Candidate& candidate = *reading[i];
+    const double c_unit = std::ldexp(1.0, candidate.z_exponent);
+    const auto everything = [](std::size_t) { return std::numeric_limits<double>::infinity(); };
+    const auto half = [&](std::size_t j) {
+      return std::fabs(static_cast<double>(candidate.c[j])) * c_unit +
+             static_cast<double>(panels_->slack()[j]) * candidate.z_norm;
+    };
+    if (panels_ == nullptr) {
+      list_undecided(*slot_of[i], candidate, columns_.n_features(), everything);
+    } else {
+      list_undecided(*slot_of[i], candidate, columns_.n_features(), half);
+    }
+  }
 }
 
 void ResidualBackend::certify(std::span<const PathBlock> blocks,
                               std::span<CandidateReport> reports) {
   const Index n = columns_.n_samples();
   std::size_t report_index = 0;
-  std::vector<Index> undecided;
   std::vector<const double*> x;
   std::vector<double> g;
   std::vector<GapTerm> terms;
@@ -266,28 +346,7 @@ void ResidualBackend::certify(std::span<const PathBlock> blocks,
         continue;
       }
 
-      // Features whose bound does not prove |g_j| <= a_j are computed in double.
-      const double a_unit = lambda * std::ldexp(1.0, -problem.y->exponent);
-      const double c_unit = std::ldexp(1.0, candidate.z_exponent);
-      undecided.clear();
-      auto active = candidate.g_active.begin();
-      std::size_t next_direct = 0;
-      for (Index j = 0; j < columns_.n_features(); ++j) {
-        const bool is_active = active != candidate.g_active.end() && active->first == j;
-        if (is_active) ++active;
-        bool direct = false;
-        if (next_direct < rows.direct.size() && rows.direct[next_direct] == j) {
-          direct = true;
-          ++next_direct;
-        }
-        if (is_active || problem.excluded(j)) continue;
-        if (panels_ != nullptr && !direct && slot.inverse_u[at(j)] > 0.0) {
-          const double bound = std::fabs(static_cast<double>(candidate.c[at(j)])) * c_unit +
-                               static_cast<double>(panels_->slack()[j]) * candidate.z_norm;
-          if (bound * slot.inverse_u[at(j)] <= a_unit) continue;
-        }
-        undecided.push_back(j);
-      }
+      const std::vector<Index>& undecided = candidate.undecided;
       x.resize(undecided.size());
       g.resize(undecided.size());
       for (std::size_t u = 0; u < undecided.size(); ++u) x[u] = rows.column(columns_, undecided[u]);
@@ -366,9 +425,13 @@ Fit ResidualBackend::harvest(Index slot_index, Index k, double relative_gap, dou
 void ResidualBackend::advance(Index slot_index, Index k) {
   Slot& slot = *slots_[at(slot_index)];
   Candidate& candidate = slot.candidates[at(k)];
-  slot.c.swap(candidate.c);
-  slot.z_exponent = candidate.z_exponent;
-  slot.lambda = slot.problem->lambda[at(candidate.lambda_index)];
+  if (candidate.fresh) {
+    slot.c.swap(candidate.c);
+    slot.z.swap(candidate.z);
+    slot.z_exponent = candidate.z_exponent;
+    slot.z_norm = candidate.z_norm;
+    slot.lambda = slot.problem->lambda[at(candidate.lambda_index)];
+  }
   slot.n_support = static_cast<Index>(candidate.coef.size());
 }
 

@@ -17,7 +17,7 @@ struct Batch {
   const Columns& columns;
   const std::vector<Problem>& problems;
   const Options& options;
-  bool want_prediction;  ///< fill Fit::held_out_prediction
+  bool want_prediction;                ///< fill Fit::held_out_prediction
   const HalfPanels* panels = nullptr;  ///< X in half precision, if it was made with the columns
 };
 
