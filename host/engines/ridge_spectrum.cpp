@@ -206,8 +206,8 @@ void RidgeRun::expand(const Prepared& prepared, const std::vector<Point>& points
   }
 }
 
-/// The relative gap of design section 4 at s = 1 for every point whose penalised features all have
-/// e_j > 0, from xhat, yhat and B; NaN for the other points. R (n, points) gets the residuals.
+/// The relative gap of design section 4 for every point whose penalised features all have e_j > 0,
+/// from xhat, yhat and B; NaN for the other points. R (n, points) gets the residuals.
 std::vector<double> RidgeRun::certify_batch(const Prepared& prepared,
                                             const std::vector<Point>& points,
                                             const std::vector<double>& B,
@@ -241,7 +241,8 @@ std::vector<double> RidgeRun::certify_batch(const Prepared& prepared,
     backend_.residuals(n, n_direct, rows.direct_values.data(), count, direct.data(), R.data());
   }
 
-  std::vector<double> weighted(at(n * count), 0.0), half(at(count), 0.0), q(at(n));
+  std::vector<double> weighted(at(n * count), 0.0), half(at(count), 0.0);
+  std::vector<double> square(at(count), 0.0), q(at(n));
   for (Index c = 0; c < count; ++c) {
     const Problem& one = problem(prepared, points[at(c)].slot);
     double* r = R.data() + c * n;
@@ -257,6 +258,7 @@ std::vector<double> RidgeRun::certify_batch(const Prepared& prepared,
       const double d = r[i] - q[at(i)];
       half[at(c)] += 0.5 * rows.weight[at(i)] * d * d;
       weighted[at(c * n + i)] = rows.weight[at(i)] * q[at(i)];
+      square[at(c)] += rows.weight[at(i)] * q[at(i)] * q[at(i)];
     }
   }
   std::vector<double> G(at(p * count)), G_direct(at(n_direct * count));
@@ -273,16 +275,30 @@ std::vector<double> RidgeRun::certify_batch(const Prepared& prepared,
     double* g = G.data() + c * p;
     for (Index k = 0; k < n_direct; ++k) g[rows.direct[at(k)]] = G_direct[at(c * n_direct + k)];
     const Penalties& factors = *one.penalties;
-    double sum = half[at(c)];
-    for (Index j = 0; j < p; ++j) {
-      if (factors.excluded[at(j)]) continue;
-      const double e = one.e(j, lam);
-      if (e > 0.0) {
-        const double d = e * B[at(c * p + j)] - g[j];
-        sum += d * d / (2.0 * e);
-      } else if (factors.l2[at(j)] > 0.0) {
-        sum = kNaN;  // unpenalised at this lambda only
+    // (1 - s)^2/2 |q|^2 + sum (e b - s g)^2 / (2 e), least where its derivative is 0: s = 1 but for
+    // rounding, unless e is so tiny that g^2 / e is mostly that.
+    double bg = 0.0, gg = 0.0;
+    const auto at_s = [&](double scale) {
+      double sum = half[at(c)] + 0.5 * (1.0 - scale) * (1.0 - scale) * square[at(c)];
+      for (Index j = 0; j < p; ++j) {
+        if (factors.excluded[at(j)]) continue;
+        const double e = one.e(j, lam);
+        if (e > 0.0) {
+          const double b = B[at(c * p + j)];
+          const double d = e * b - scale * g[j];
+          sum += d * d / (2.0 * e);
+          bg += b * g[j];
+          gg += g[j] * g[j] / e;
+        } else if (factors.l2[at(j)] > 0.0) {
+          sum = kNaN;  // unpenalised at this lambda only
+        }
       }
+      return sum;
+    };
+    double sum = at_s(1.0);
+    if (sum > kGoal * one.null_loss) {
+      const double best = (square[at(c)] + bg) / (square[at(c)] + gg);
+      sum = std::min(sum, at_s(std::clamp(best, 0.0, 1.0)));
     }
     gaps[at(c)] = sum / one.null_loss;
   }

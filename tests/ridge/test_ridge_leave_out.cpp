@@ -81,6 +81,15 @@ TEST(RidgeLeaveOneOut, TinyLambdaWithMoreColumnsThanRows) {
   expect_leave_one_out(c, 1e-6);
 }
 
+// Equal rows: A A' has a null space beyond what intercept and unpenalised features span.
+TEST(RidgeLeaveOneOut, EqualRows) {
+  Case c = base(15, 30, 10);
+  for (Index j = 0; j < c.p; ++j) {
+    for (Index i = 0; i < 5; ++i) c.X[at(j * c.n + i + 5)] = c.x(i, j);
+  }
+  expect_leave_one_out(c);
+}
+
 TEST(RidgeLeaveOneOut, LambdaZeroIsTheLimit) {
   for (const Index p : {6, 30}) {
     Case c = base(15, p, 4);

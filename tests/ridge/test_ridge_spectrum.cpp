@@ -372,6 +372,84 @@ TEST(RidgeSpectrum, StopsWhenTimeIsUp) {
   }
 }
 
+/// Fits the problems of `s`, all with every row kept: no folds.
+Answers solve_stage(Stage& s, std::size_t n_lambdas) {
+  Answers answers;
+  answers.fits.assign(s.problems.size(), std::vector<Fit>(n_lambdas));
+  answers.next.assign(s.problems.size(), 0);
+  RunControl control(s.options, 1e-7, nullptr);
+  solve_ridge({*s.columns, s.problems, s.options, false}, *s.pool, control, answers);
+  return answers;
+}
+
+Fit certify_again(const Stage& s, const Problem& problem, double lambda, const Fit& fit) {
+  SparseCoef hat;
+  for (const auto& [j, b] : fit.coef) {
+    hat.emplace_back(j, std::ldexp(b, s.columns->exponent(j) - problem.y->exponent));
+  }
+  return certify(*s.columns, problem, lambda, hat, 1e-7, false);
+}
+
+// Own weights of a response: a row without weight drags the plain mean, and coefficients are
+// wanted.
+TEST(RidgeSpectrum, DirectColumnsWithCoefficients) {
+  for (const Index p : {6, 40}) {
+    Case c = with_lambdas(random_case(24, p, 1, 23), {1.0, 1e-2});
+    c.X[at(2 * c.n + 5)] = 1e7;
+    for (Index i = 0; i < c.n; ++i) c.fold.push_back(i == 5 ? 0 : 1);
+    Stage s = set_up(c, 1);
+    s.problems = {s.problems[1]};  // everything but row 5
+    s.problems[0].fold = -1;
+    s.problems[0].held_out.clear();
+    s.problems[0].held_out_weight.clear();
+    ASSERT_FALSE(s.problems[0].rows->direct.empty());
+    const Answers answers = solve_stage(s, 2);
+    std::vector<double> weight(at(c.n), 1.0);
+    weight[5] = 0.0;
+    for (std::size_t l = 0; l < 2; ++l) {
+      const Fit& fit = answers.fits[0][l];
+      EXPECT_EQ(fit.status, Status::kConverged);
+      EXPECT_LE(fit.gap, 1e-12);
+      const Exact exact = exact_ridge(c, 0, weight, penalty_of(c, c.lambda[l], weight));
+      EXPECT_NEAR(fit.objective, static_cast<double>(exact.objective),
+                  1e-9 * null_loss(c, 0, weight));
+    }
+  }
+}
+
+// One column 1e9 times larger than lambda resolves: the answer is poor, and must say so.
+TEST(RidgeSpectrum, GapOfAPoorAnswerIsReported) {
+  Case c = with_lambdas(random_case(20, 40, 1, 24), {1e-3});
+  for (Index i = 0; i < c.n; ++i) c.X[at(2 * c.n + i)] *= 1e9;
+  Stage s = set_up(c, 1);
+  const Answers answers = solve_stage(s, 1);
+  const Fit& fit = answers.fits[0][0];
+  const Fit again = certify_again(s, s.problems[0], 1e-3, fit);
+  EXPECT_EQ(fit.status, Status::kPrecisionLimit);
+  EXPECT_GT(fit.gap, 1e-7);
+  EXPECT_NEAR(again.gap / fit.gap, 1.0, 0.5);
+}
+
+// Rank 5 plus noise of 1e-5: the eigenvectors of the small end are poor and one pass leaves a gap.
+TEST(RidgeSpectrum, RefinementRepairsSmallLambda) {
+  Case c = random_case(30, 60, 1, 25);
+  const Case noise = random_case(30, 60, 1, 26);
+  for (Index j = 5; j < c.p; ++j) {
+    for (Index i = 0; i < c.n; ++i) {
+      c.X[at(j * c.n + i)] = c.x(i, j % 5) * static_cast<double>(1 + j % 3) + 1e-5 * noise.x(i, j);
+    }
+  }
+  c.lambda = {1.0};
+  Stage s = set_up(c, 1);
+  const double lambda = 3e-12 * ridge_top_eigenvalue(*s.columns, s.problems[0]);
+  s.problems[0].lambda = {lambda};
+  const Answers answers = solve_stage(s, 1);
+  const Fit& fit = answers.fits[0][0];
+  EXPECT_GE(fit.iterations, 2);
+  EXPECT_LE(fit.gap, 1e-9);
+  EXPECT_LE(certify_again(s, s.problems[0], lambda, fit).gap, 1e-8);
+}
+
 TEST(RidgeSpectrum, TopEigenvalue) {
   for (const Index p : {6, 100}) {
     Case c = with_lambdas(random_case(90, p, 1, 21), {1.0});
