@@ -35,6 +35,9 @@ def copy_tree(target):
             continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target / name)
+    data = target / "tests/data"  # read only, and large
+    if not data.exists():
+        data.symlink_to(ROOT / "tests/data")
 
 
 class Tree:

@@ -274,6 +274,53 @@ TEST_P(Relation, R38_an_adversarial_column_is_not_missed) {
   EXPECT_NE(coefficients(answer.model, 0, 0).back(), 0.0);
 }
 
+/// The same for the bound of a proven skip, |s| |x_j' z_ref| + |x_j| |z - s z_ref|: the column lies
+/// along z - s z_ref, z_ref being y, so that nothing of the bound is given away. All other columns
+/// are far too small to matter.
+TEST_P(Relation, R38_an_adversarial_column_is_not_missed_by_the_skip) {
+  const Index n = 64;
+  const Index n_small = 320;
+  const double n_rows = static_cast<double>(n);
+  Random random(382);
+  auto dot = [&](const std::vector<double>& u, const std::vector<double>& v) {
+    double sum = 0;
+    for (Index i = 0; i < n; ++i) sum += u[at(i)] * v[at(i)] / n_rows;
+    return sum;
+  };
+  // Two directions of length 1, x and t; y = x + t, and the residual at lambda is lambda x + t.
+  std::vector<double> x, t, along;
+  for (Index i = 0; i < n; ++i) {
+    x.push_back(static_cast<double>(static_cast<float>(random.normal())));
+    t.push_back(random.normal());
+  }
+  const double length = std::sqrt(dot(x, x));
+  for (double& value : x) value /= length;
+  const double share = dot(x, t);
+  for (Index i = 0; i < n; ++i) t[at(i)] -= share * x[at(i)];
+  const double t_length = std::sqrt(dot(t, t));
+  for (double& value : t) value /= t_length;
+
+  const double lambda = 0.7;
+  const double s = (lambda + 1) / 2;  // of the residual on y
+  for (Index i = 0; i < n; ++i) along.push_back((lambda - s) * x[at(i)] + (1 - s) * t[at(i)]);
+  const double scale = 1.001 * lambda / dot(along, along);
+
+  Case given;
+  given.n = n;
+  given.p = n_small + 2;
+  given.intercept = false;
+  given.X = x;
+  for (Index k = 0; k < n_small * n; ++k) given.X.push_back(1e-3 * random.normal());
+  for (Index i = 0; i < n; ++i) given.X.push_back(scale * along[at(i)]);
+  for (Index i = 0; i < n; ++i) given.Y.push_back(x[at(i)] + t[at(i)]);
+  given.grid = {lambda};
+
+  const Answer answer = solve(GetParam(), given, [](Call& call) { call.options.tol = 1e-8; });
+  expect_good(answer);
+  expect_maps_to(answer, given, 1.01e-8, [](oracle::Solution&) {});
+  EXPECT_NE(coefficients(answer.model, 0, 0).back(), 0.0);
+}
+
 TEST_P(Relation, R39_gram_mode_is_residual_mode) {
   EngineUnderTest other = GetParam();
   other.mode = other.mode == Mode::kGram ? Mode::kResidual : Mode::kGram;
