@@ -8,8 +8,10 @@ namespace thresher {
 namespace {
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
-constexpr Index kEntrants = 8;         // violators added at a time (design section 6)
-constexpr double kTinyPivot = 1e-10;   // relative to G_jj + e_j: the entrant depends on the active
+constexpr Index kEntrants = 8;  // violators added at a time (design section 6)
+// Relative to G_jj + e_j: below it the entrant depends on the active columns. Rounding leaves about
+// k eps = 1e-13 of a pivot; at 1e-10 paths on the meats spectra cycled among null moves.
+constexpr double kTinyPivot = 1e-12;
 constexpr double kStationary = 1e-12;  // |h| below this share of a needs no further refinement
 constexpr int kRefinements = 3;
 
@@ -208,7 +210,7 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
   int refinements = 0;
   double last_worst = std::numeric_limits<double>::infinity();
   const Index limit =
-      std::min(max_iterations, 100 + 20 * static_cast<Index>(working_set.size() + active_.size()));
+      std::min(max_iterations, 50 + 4 * static_cast<Index>(working_set.size() + active_.size()));
   std::vector<double> delta, g_outside, g_chosen;
   std::vector<Index> outside, chosen;
   std::vector<std::pair<double, std::size_t>> violators;

@@ -196,6 +196,7 @@ class ChunkSolver {
       Fit fit =
           certify(columns_, problem, problem.lambda[l], {}, control_.tol(), batch_.want_prediction);
       fit.engine = Engine::kProximalGradient;
+      control_.count(1);
       if (!sink_.take(number, static_cast<Index>(l), std::move(fit))) return;
     }
   }
@@ -835,6 +836,7 @@ class ChunkSolver {
     fit.rank_deficient = rank_deficient(s);
     const bool usable = fit.status != Status::kNumericalBreakdown;
 
+    control_.count(1);
     const bool wanted = sink_.take(s.number, s.l, std::move(fit));
     if (!wanted || stopped || ++s.l == static_cast<Index>(problem.lambda.size())) return false;
     s.fresh = true;

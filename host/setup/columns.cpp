@@ -89,6 +89,7 @@ Columns::Columns(const AnyMatrix& X, bool do_centre, const std::vector<std::uint
   mean_.assign(p, 0.0);
   max_abs_.assign(p, 0.0);
   norm_.assign(p, 0.0);
+  squares_.assign(p, 0.0);
   exponent_.assign(p, 0);
 
   // Untouched pages of this allocation cost nothing, so lazy columns need no second structure.
@@ -170,6 +171,7 @@ Columns::Columns(const AnyMatrix& X, bool do_centre, const std::vector<std::uint
               std::fill(out, out + n_, 0.0);
             } else {
               norm_[at_j] = round_up(std::sqrt(squares));
+              squares_[at_j] = squares;
             }
             if (build_all) built_[at_j].store(2, std::memory_order_release);
             if (visit) visit(j, out);

@@ -42,6 +42,7 @@ class Columns {
   int exponent(Index j) const { return exponent_[at(j)]; }
   double max_abs(Index j) const { return max_abs_[at(j)]; }  ///< of x, over the rows that count
   double norm(Index j) const { return norm_[at(j)]; }        ///< |xhat_j| over all rows, rounded up
+  double squares(Index j) const { return squares_[at(j)]; }  ///< |xhat_j|^2, to rounding
 
   /// The n_samples values of xhat_j. Safe from several threads.
   const double* column(Index j) const;
@@ -67,7 +68,7 @@ class Columns {
   Index n_;
   Index p_;
   bool centre_;
-  std::vector<double> mean_, max_abs_, norm_;
+  std::vector<double> mean_, max_abs_, norm_, squares_;
   std::vector<int> exponent_;
   struct Free {
     void operator()(double* p) const;

@@ -126,8 +126,7 @@ std::vector<std::shared_ptr<const RowWeighting>> make_row_weightings(
   if (all_uniform && columns.centred()) {
     for (std::size_t k = 0; k < out.size(); ++k) {
       for (Index j = 0; j < columns.n_features(); ++j) {
-        const double norm = columns.norm(j);
-        finish(k, j, 0.0, norm * norm / static_cast<double>(n));
+        finish(k, j, 0.0, columns.squares(j) / static_cast<double>(n));
       }
     }
   } else {
