@@ -1,6 +1,7 @@
 #include "selection/cost_model.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <fstream>
 #include <limits>
 #include <sstream>
@@ -96,10 +97,12 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
   const std::size_t weighting = at(p) * 25 + at(n) * 16 + at(p) * 25;  // with its penalties
   if (!shape.own_weights) fixed += n_weightings * weighting;
   if (gram) {
-    fixed += n_weightings * at(p) * at(p) * sizeof(double);
-    if (n_weightings > 1 || shape.own_weights) fixed += at(n) * at(p) * sizeof(double);
-    fixed += at(threads) * 32 * (2 * at(n) + 2 * at(p)) * sizeof(double);
-    fixed += at(threads) * support * support * sizeof(double);
+    // The weighted copy of X a Gram matrix is made from is gone before the paths begin.
+    const bool copied = n_weightings > 1 || shape.own_weights;
+    const std::size_t copy = copied ? at(n) * at(p) * sizeof(double) : 0;
+    const std::size_t paths = at(threads) * (32 * (2 * at(n) + 2 * at(p)) + support * support) * 8;
+    fixed += std::max(copy, paths);
+    if (!shape.own_weights) fixed += n_weightings * at(p) * at(p) * sizeof(double);
   }
   if (residual) {
     const Index slots = std::clamp<Index>((Index{2} << 20) / (options.look_ahead * p), 1, 8);
@@ -110,28 +113,51 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
   if (plan.engine == Engine::kProximalGradient)
     fixed += at(threads) * 32 * (4 * at(p) + 2 * at(n)) * 8;
   if (shape.any_ridge) {
-    // Eigenvectors of the smaller side, workspace and rotated responses.
-    fixed += at(threads) * 4 * support * support * sizeof(double);
+    // A wave of decompositions: each has a copy of X, its Gram matrix, eigenvectors and their
+    // defect; fits on all rows of a wide X also map eigenvectors to columns. Then chunks of fits
+    // (engines/ridge_spectrum.cpp) in five matrices.
+    const std::size_t wave = std::min(
+        at(threads), n_weightings * (shape.own_weights ? at(shape.n_responses) : std::size_t{1}));
+    const std::size_t side = at(std::max(n, p));
+    const std::size_t chunk =
+        std::clamp((std::size_t{1} << 20) / side, std::size_t{32}, std::size_t{512});
+    fixed += wave * (at(n) * at(p) + 3 * support * support + 5 * side * chunk) * sizeof(double);
+    if (n < p) fixed += (wave + n_weightings - 1) / n_weightings * at(p) * support * sizeof(double);
   }
   fixed += kSlack;
   plan.fixed_bytes = fixed;
 
-  // One response of a tile: problems, fits, coefficients (half the largest support on average).
+  // Coefficients, 16 bytes each: half the largest support on average, all features in Ridge.
   const std::size_t fits = at(shape.n_l1_ratios * shape.n_lambdas);
-  const std::size_t coef = options.keep_chosen ? 2 * support * 16 : fits * support * 8;
-  std::size_t response = at(n) * 16 + fits * (sizeof(Fit) + 80) + coef;
-  response += at(n_problems_per_response) * (sizeof(Problem) + at(shape.n_lambdas) * 8);
+  const std::size_t ridge_ratios =
+      shape.only_ridge ? at(shape.n_l1_ratios) : at(shape.any_ridge ? 1 : 0);
+  const std::size_t ridge_fits = ridge_ratios * at(shape.n_lambdas);
+  const std::size_t all_coef = (fits - ridge_fits) * support * 8 + ridge_fits * at(p) * 16;
+  const std::size_t chosen_coef = 2 * (ridge_ratios > 0 ? at(p) : support) * 16;
+
+  // One response of a tile: its rows, and per path the problem (held twice, sorted by engine), and
+  // the fits (twice while they move from the engine, in vectors that grew by doubling). Fits keep
+  // their coefficients until the response is handed over.
+  const std::size_t n_paths = at(n_problems_per_response);
+  const std::size_t grown = std::bit_ceil(at(shape.n_lambdas));
+  std::size_t response = at(n) * 16 + all_coef;
+  response += n_paths * (2 * grown * sizeof(Fit) + 2 * (sizeof(Problem) + at(shape.n_lambdas) * 8));
+  response += fits * (96 + at(shape.n_folds) * 16);  // its ResponseResult
   if (shape.n_folds > 0) {
-    response +=
-        fits * at(shape.n_folds) * 16 + at(shape.n_folds) * (at(n) / at(shape.n_folds) * 16);
+    response += at(shape.n_l1_ratios) * at(n) * 32;  // held-out rows and weights, twice
     if (shape.predictions) response += fits * at(n) * sizeof(double);
   }
-  if (shape.own_weights) response += n_weightings * weighting;
+  if (shape.own_weights) {
+    response += n_weightings * weighting;
+    if (gram) response += n_weightings * at(p) * at(p) * sizeof(double);
+  }
   plan.response_bytes = response;
 
   if (shape.results_in_memory) {
-    plan.result_bytes = at(shape.n_responses) * (fits * (12 * 8 + at(shape.n_folds) * 8) + coef +
-                                                 (shape.predictions ? at(n) * 8 : 0));
+    const std::size_t scalars = 69 + (shape.n_folds > 0 ? 24 + at(shape.n_folds) * 8 : 0);
+    const std::size_t coef = options.keep_chosen ? chosen_coef : all_coef;
+    plan.result_bytes =
+        at(shape.n_responses) * (fits * scalars + coef + (shape.predictions ? at(n) * 8 : 0));
   }
 
   const std::size_t base = plan.fixed_bytes + plan.result_bytes;
