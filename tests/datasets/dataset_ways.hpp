@@ -24,8 +24,8 @@ struct Way {
 
 inline constexpr Way kGram{"gram", Engine::kActiveSet, Mode::kGram, 1e-13};
 inline constexpr Way kResidual{"residual", Engine::kActiveSet, Mode::kResidual, 1e-13};
-inline constexpr Way kProximal{"proximal", Engine::kProximalGradient, Mode::kAuto, 1e-12};
-inline constexpr Way kReference{"reference", Engine::kReference, Mode::kAuto, 1e-12};
+inline constexpr Way kProximal{"proximal", Engine::kProximalGradient, Mode::kAuto, 1e-14};
+inline constexpr Way kReference{"reference", Engine::kReference, Mode::kAuto, 1e-14};
 inline constexpr Way kRidge{"ridge", Engine::kRidge, Mode::kAuto, 1e-13};
 inline constexpr Way kAuto{"auto", Engine::kAuto, Mode::kAuto, 1e-13};
 

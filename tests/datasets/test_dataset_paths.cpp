@@ -133,8 +133,7 @@ TEST_P(DatasetDefaults, LambdaMax) {
     Options options;
     options.standardize = block.variant == "standardized";
     options.l1_ratio = {block.l1_ratio};
-    options.n_lambdas = 2;
-    options.lambda_min_ratio = 0.99;
+    options.n_lambdas = 1;
     const Model model = fit_path(data, options);
     EXPECT_NEAR(model.lambda[0] / block.lambda_max, 1.0, 1e-12);
     EXPECT_EQ(model.n_nonzero[0], 0);
