@@ -121,7 +121,7 @@ struct SlotMatrix {
 template <class T>
 class ChunkSolver {
  public:
-  ChunkSolver(const Batch& batch, const T* matrix, const RunControl& control, FitSink& sink,
+  ChunkSolver(const Batch& batch, const T* matrix, RunControl& control, FitSink& sink,
               Index first, Index last)
       : batch_(batch),
         columns_(batch.columns),
@@ -873,7 +873,7 @@ class ChunkSolver {
   const Columns& columns_;
   const Index n_;
   const Index p_;
-  const RunControl& control_;
+  RunControl& control_;
   FitSink& sink_;
   Index next_;
   const Index last_;
@@ -898,7 +898,7 @@ Index chunk_length(Index n_problems) { return std::clamp<Index>(n_problems / kSl
 
 template <class T>
 void solve_chunks(const Batch& batch, const T* matrix, const ThreadPool& pool,
-                  const RunControl& control, FitSink& sink) {
+                  RunControl& control, FitSink& sink) {
   const Index n_problems = static_cast<Index>(batch.problems.size());
   const Index length = chunk_length(n_problems);
   pool.run((n_problems + length - 1) / length, [&](Index chunk, int) {
