@@ -17,8 +17,9 @@ struct CallShape {
   bool results_in_memory = true;
   bool row_major = false;
   bool float_data = false;
-  bool any_ridge = false;  ///< some l1_ratio is 0
-  bool only_ridge = false;
+  bool any_ridge = false;          ///< some l1_ratio is 0
+  double smallest_l1_ratio = 1.0;  ///< above 0
+  double largest_l1_ratio = 1.0;
 };
 
 /// What was decided, with the memory model behind it (docs/cost_model.md).
@@ -43,6 +44,10 @@ struct CallPlan {
 
 /// Throws   Error{kOutOfMemory} with the numbers if one response does not fit.
 CallPlan plan_call(const CallShape& shape, const Options& options, int threads);
+
+/// The engine for problems of one l1_ratio: the one asked for, else ridge at 0, proximal gradient
+/// where a small l1_ratio and p > n make supports larger than n, active set otherwise.
+Engine engine_for(const CallShape& shape, const Options& options, double l1_ratio);
 
 /// Memory the process may still take, from /proc/meminfo and the control group.
 std::size_t available_memory();

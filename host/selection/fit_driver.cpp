@@ -96,7 +96,11 @@ class Call {
     shape_.float_data = is_float(data.X);
     const auto is_ridge = [](double ratio) { return ratio == 0.0; };
     shape_.any_ridge = std::any_of(options.l1_ratio.begin(), options.l1_ratio.end(), is_ridge);
-    shape_.only_ridge = std::all_of(options.l1_ratio.begin(), options.l1_ratio.end(), is_ridge);
+    shape_.largest_l1_ratio = *std::max_element(options.l1_ratio.begin(), options.l1_ratio.end());
+    shape_.smallest_l1_ratio = shape_.largest_l1_ratio;
+    for (const double ratio : options.l1_ratio) {
+      if (ratio > 0.0) shape_.smallest_l1_ratio = std::min(shape_.smallest_l1_ratio, ratio);
+    }
     plan_ = plan_call(shape_, options, pool_.n_threads());
   }
 
@@ -432,32 +436,33 @@ class Call {
 
   void solve(const std::vector<Problem>& problems, bool keep_fold_end,
              std::vector<TileResponse>& tile, Index first) {
-    // Ridge has its own engine unless another was asked for by name.
-    std::vector<Problem> sparse, ridge;
+    // Problems by the engine that solves them; each engine gets its share as one batch.
+    std::vector<std::pair<Engine, std::vector<Problem>>> shares;
     for (const Problem& problem : problems) {
-      const bool to_ridge = problem.l1_ratio == 0.0 &&
-                            (options_.engine == Engine::kAuto || options_.engine == Engine::kRidge);
-      (to_ridge ? ridge : sparse).push_back(problem);
+      const Engine engine = engine_for(shape_, options_, problem.l1_ratio);
+      const auto share = std::find_if(shares.begin(), shares.end(),
+                                      [&](const auto& s) { return s.first == engine; });
+      (share == shares.end() ? shares.emplace_back(engine, std::vector<Problem>()) : *share)
+          .second.push_back(problem);
     }
-    for (std::vector<Problem>* part : {&sparse, &ridge}) {
-      if (part->empty()) continue;
+    for (auto& [engine, share] : shares) {
+      std::vector<Problem>* part = &share;
       Collector collector(part->size(), *part,
                           cv_ == nullptr ? options_.early_stop : std::optional<double>(),
                           keep_fold_end);
       const Batch batch{*columns_, *part, options_, shape_.predictions, panels_.get()};
-      if (part == &ridge) {
-        solve_ridge(batch, pool_, control_, collector);
-      } else {
-        switch (plan_.engine) {
-          case Engine::kProximalGradient:
-            solve_proximal_gradient(batch, pool_, control_, collector);
-            break;
-          case Engine::kReference:
-            solve_reference(batch, pool_, control_, collector);
-            break;
-          default:
-            solve_active_set(batch, plan_.mode, pool_, control_, collector);
-        }
+      switch (engine) {
+        case Engine::kRidge:
+          solve_ridge(batch, pool_, control_, collector);
+          break;
+        case Engine::kProximalGradient:
+          solve_proximal_gradient(batch, pool_, control_, collector);
+          break;
+        case Engine::kReference:
+          solve_reference(batch, pool_, control_, collector);
+          break;
+        default:
+          solve_active_set(batch, plan_.mode, pool_, control_, collector);
       }
       for (std::size_t i = 0; i < part->size(); ++i) {
         const Problem& problem = (*part)[i];
