@@ -13,8 +13,8 @@ namespace thresher::testing_datasets {
 inline std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
 /// The six tables with X.npy, and grants_other, which is stored as compressed rows.
-inline constexpr const char* kSets[] = {"diabetes", "meats",     "chicago",     "golub",
-                                        "susie_n2", "pd_speech", "grants_other"};
+inline const std::string kSets[] = {"diabetes", "meats",     "chicago",     "golub",
+                                    "susie_n2", "pd_speech", "grants_other"};
 
 struct ReferenceFit {
   double lambda = 0.0;

@@ -22,6 +22,8 @@ struct Way {
   }
 };
 
+inline void PrintTo(const Way& way, std::ostream* out) { *out << way.name; }
+
 inline constexpr Way kGram{"gram", Engine::kActiveSet, Mode::kGram, 1e-13};
 inline constexpr Way kResidual{"residual", Engine::kActiveSet, Mode::kResidual, 1e-13};
 inline constexpr Way kProximal{"proximal", Engine::kProximalGradient, Mode::kAuto, 1e-14};

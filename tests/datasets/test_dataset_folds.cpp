@@ -14,7 +14,7 @@
 namespace thresher::testing_datasets {
 namespace {
 
-class DatasetFolds : public testing::TestWithParam<std::tuple<const char*, Way>> {};
+class DatasetFolds : public testing::TestWithParam<std::tuple<std::string, Way>> {};
 
 TEST_P(DatasetFolds, Errors) {
   const auto& [set_name, way] = GetParam();
@@ -61,18 +61,15 @@ TEST_P(DatasetFolds, Errors) {
       EXPECT_EQ(model.cv->best[at(2 * r + 1)], block.best) << "response " << r;
     }
   }
-  std::printf("%-12s %-10s worst relative difference of fold errors %.1e\n", set_name, way.name,
-              worst);
+  std::printf("%-12s %-10s worst relative difference of fold errors %.1e\n", set_name.c_str(),
+              way.name, worst);
 }
 
-INSTANTIATE_TEST_SUITE_P(Sets, DatasetFolds,
-                         testing::Combine(testing::ValuesIn(kSets),
-                                          testing::Values(kAuto, kGram, kResidual, kProximal,
-                                                          kReference)),
-                         [](const auto& one) {
-                           return std::string(std::get<0>(one.param)) + "_" +
-                                  std::get<1>(one.param).name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Sets, DatasetFolds,
+    testing::Combine(testing::ValuesIn(kSets),
+                     testing::Values(kAuto, kGram, kResidual, kProximal, kReference)),
+    [](const auto& one) { return std::get<0>(one.param) + "_" + std::get<1>(one.param).name; });
 
 }  // namespace
 }  // namespace thresher::testing_datasets

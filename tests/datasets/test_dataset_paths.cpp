@@ -99,19 +99,19 @@ Worst run_variant(const DataSet& set, const std::string& variant, Options option
   return worst;
 }
 
-using SetVariant = std::tuple<const char*, const char*>;
+using SetVariant = std::tuple<std::string, std::string>;
 
 class DatasetDefaults : public testing::TestWithParam<SetVariant> {};
 
 TEST_P(DatasetDefaults, ObjectiveAndGapAtDefaults) {
-  const auto [name, variant] = GetParam();
+  const auto& [name, variant] = GetParam();
   const Worst worst = run_variant(data_set(name), variant, {}, kDefaultObjective);
   EXPECT_LE(worst.gap, 1e-7);
   EXPECT_EQ(worst.not_good, 0);
 }
 
 TEST_P(DatasetDefaults, GapAtTolerance1em10) {
-  const auto [name, variant] = GetParam();
+  const auto& [name, variant] = GetParam();
   Options options;
   options.tol = 1e-10;
   const Worst worst = run_variant(data_set(name), variant, options, kDefaultObjective);
@@ -121,7 +121,7 @@ TEST_P(DatasetDefaults, GapAtTolerance1em10) {
 
 /// The automatic grid starts at lambda_max.
 TEST_P(DatasetDefaults, LambdaMax) {
-  const auto [name, variant] = GetParam();
+  const auto& [name, variant] = GetParam();
   const DataSet& set = data_set(name);
   for (const Block& block : set.blocks_of(variant)) {
     SCOPED_TRACE(block.text());
@@ -147,11 +147,10 @@ INSTANTIATE_TEST_SUITE_P(Sets, DatasetDefaults,
                          testing::Combine(testing::ValuesIn(kSets),
                                           testing::Values("plain", "standardized", "weighted")),
                          [](const auto& one) {
-                           return std::string(std::get<0>(one.param)) + "_" +
-                                  std::get<1>(one.param);
+                           return std::get<0>(one.param) + "_" + std::get<1>(one.param);
                          });
 
-using SetVariantWay = std::tuple<const char*, const char*, Way>;
+using SetVariantWay = std::tuple<std::string, std::string, Way>;
 
 class DatasetTightest : public testing::TestWithParam<SetVariantWay> {};
 
@@ -167,11 +166,11 @@ INSTANTIATE_TEST_SUITE_P(Sets, DatasetTightest,
                                           testing::Values("plain", "standardized", "weighted"),
                                           testing::Values(kGram, kResidual, kProximal, kReference)),
                          [](const auto& one) {
-                           return std::string(std::get<0>(one.param)) + "_" +
-                                  std::get<1>(one.param) + "_" + std::get<2>(one.param).name;
+                           return std::get<0>(one.param) + "_" + std::get<1>(one.param) + "_" +
+                                  std::get<2>(one.param).name;
                          });
 
-class DatasetRidge : public testing::TestWithParam<std::tuple<const char*, Way>> {};
+class DatasetRidge : public testing::TestWithParam<std::tuple<std::string, Way>> {};
 
 TEST_P(DatasetRidge, Objective) {
   const auto& [set_name, way] = GetParam();
@@ -211,14 +210,11 @@ TEST_P(DatasetRidge, Objective) {
   check(kDefaultObjective, 1e-7);
 }
 
-INSTANTIATE_TEST_SUITE_P(Sets, DatasetRidge,
-                         testing::Combine(testing::ValuesIn(kSets),
-                                          testing::Values(kAuto, kRidge, kResidual, kProximal,
-                                                          kReference)),
-                         [](const auto& one) {
-                           return std::string(std::get<0>(one.param)) + "_" +
-                                  std::get<1>(one.param).name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Sets, DatasetRidge,
+    testing::Combine(testing::ValuesIn(kSets),
+                     testing::Values(kAuto, kRidge, kResidual, kProximal, kReference)),
+    [](const auto& one) { return std::get<0>(one.param) + "_" + std::get<1>(one.param).name; });
 
 }  // namespace
 }  // namespace thresher::testing_datasets
