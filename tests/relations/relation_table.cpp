@@ -95,6 +95,8 @@ std::string relation_document() {
       "`relation_tests` (`tests/relations/relation_table.cpp`); a test fails if this page "
       "differs.\n"
       "The number of a relation is in the name of its test: `Relation.R09_...`.\n"
+      "`./run test-faults` plants faults in the library, one at a time, and checks that a named\n"
+      "test fails for each: `tests/faults/results.txt`.\n"
       "`2` means run on double and on float X, `1` on double alone, `-` not run; letters name the\n"
       "reason below.\n\n"
       "| | relation | reference | proximal gradient | active set, Gram | active set, residual | "
