@@ -68,8 +68,8 @@ struct Slot {
   Index lipschitz_size = 0;  // selected features when it was last estimated
   bool broken = false;       // a value that is not finite appeared
 
-  bool zero_holds = false;  // every |g_j| <= a_j to rounding at 0, so 0 is the answer
-  double target = 0.0;      // estimated relative gap worth a certificate
+  bool start_holds = false;  // the fit's start is its answer to rounding: see start_holds()
+  double target = 0.0;       // estimated relative gap worth a certificate
   double least_estimate = 0.0;
   Index least_iteration = 0;
   std::vector<Index> support;  // at the last look
@@ -121,8 +121,8 @@ struct SlotMatrix {
 template <class T>
 class ChunkSolver {
  public:
-  ChunkSolver(const Batch& batch, const T* matrix, RunControl& control, FitSink& sink,
-              Index first, Index last)
+  ChunkSolver(const Batch& batch, const T* matrix, RunControl& control, FitSink& sink, Index first,
+              Index last)
       : batch_(batch),
         columns_(batch.columns),
         n_(batch.columns.n_samples()),
@@ -412,7 +412,7 @@ class ChunkSolver {
       s.dependent = false;
       s.dependence_known = false;
       s.best.reset();
-      s.zero_holds = zero_holds(s);
+      s.start_holds = start_holds(b);
       load_coef(b, s.start);
       // More features raise the bound by the descent test; far fewer deserve a lower one.
       if (s.lipschitz == 0.0 || 2 * n_selected() < s.lipschitz_size) estimate_lipschitz(b);
@@ -433,17 +433,52 @@ class ChunkSolver {
         std::make_shared<Projector>(columns_, *s.problem->rows, s.problem->intercept, free);
   }
 
-  /// A feature must not enter on the rounding noise of g at lambda_max.
-  bool zero_holds(const Slot& s) const {
-    if (!s.start.empty()) return false;
+  /// Whether all features with an L1 term are 0 in the answer, to the rounding of g: then none may
+  /// enter on that rounding at lambda_max, nor because the others have not settled. The start
+  /// becomes the answer, an exact minimum over the features without an L1 term.
+  bool start_holds(Index b) {
+    Slot& s = slot(b);
+    const Problem& problem = *s.problem;
+    bool any_signed = false, all_unpenalised = true;
+    for (Index j = 0; j < p_; ++j) {
+      any_signed = any_signed || (!pinned(problem, j) && problem.a(j, s.lambda) > 0.0);
+    }
+    for (const Index j : s.unsigned_features) {
+      all_unpenalised = all_unpenalised && problem.e(j, s.lambda) == 0.0;
+    }
+    for (const auto& [j, value] : s.start) {
+      if (problem.a(j, s.lambda) > 0.0) return false;
+    }
+    if (s.unsigned_features.empty() || !any_signed) {
+      return s.start.empty() && within_noise(s, s.g, true);
+    }
+    // g comes from a residual without its part on unpenalised columns, so it holds before they are
+    // solved for; features with an L2 term alone change it.
+    if (all_unpenalised && !within_noise(s, s.g, false)) return false;
+    if (static_cast<double>(s.unsigned_features.size()) > kMostPolished) return false;
+    SparseCoef coef = s.start;
+    const Polish polish = polish_support(columns_, problem, s.lambda, s.unsigned_features, coef);
+    s.dependent = polish.dependent;
+    s.dependence_known = true;
+    std::vector<Attempt> exact;
+    exact.push_back({b, Kind::kEstimate, Status::kConverged, {coef, {}, {}}});
+    evaluate(exact);
+    if (!within_noise(s, exact.front().certified.g, false)) return false;
+    s.start = std::move(coef);
+    return true;
+  }
+
+  /// |g_j| <= a_j to rounding, for all features with an L1 term or for `all`.
+  bool within_noise(const Slot& s, const std::vector<double>& g, bool all) const {
     const Problem& problem = *s.problem;
     const double noise = static_cast<double>(n_) * kEps * std::sqrt(2.0 * problem.null_loss);
     for (Index j = 0; j < p_; ++j) {
       if (pinned(problem, j)) continue;
+      const double a = problem.a(j, s.lambda);
+      if (a == 0.0 && !all) continue;
       const double spread =
           std::max(problem.rows->variance[at(j)], problem.rows->second_moment[at(j)]);
-      const double a = problem.a(j, s.lambda);
-      if (!(std::fabs(s.g[at(j)]) <= a + noise * std::sqrt(spread))) return false;
+      if (!(std::fabs(g[at(j)]) <= a + noise * std::sqrt(spread))) return false;
     }
     return true;
   }
@@ -495,7 +530,7 @@ class ChunkSolver {
 
   /// The iterate as a candidate.
   SparseCoef read_coef(Index b) {
-    if (slot(b).zero_holds) return {};
+    if (slot(b).start_holds) return slot(b).start;
     std::vector<T> values(features_.size());
     backend_->download(coef_.column(b), values);
     SparseCoef out;
@@ -670,7 +705,7 @@ class ChunkSolver {
       s.least_estimate = estimate;
       s.least_iteration = s.iteration;
     }
-    if (estimate <= s.target || s.zero_holds) {
+    if (estimate <= s.target || s.start_holds) {
       attempts.push_back({b, Kind::kEstimate, Status::kConverged, {read_coef(b), {}, {}}});
       return;
     }
@@ -787,7 +822,7 @@ class ChunkSolver {
       load_coef(attempt.slot, attempt.certified.coef);
     } else if (!joined) {
       s.target *= 0.1;
-      s.zero_holds = false;
+      s.start_holds = false;
     }
     if (joined) s.least_iteration = s.iteration;
     return true;
@@ -897,8 +932,8 @@ class ChunkSolver {
 Index chunk_length(Index n_problems) { return std::clamp<Index>(n_problems / kSlots, 4, 64); }
 
 template <class T>
-void solve_chunks(const Batch& batch, const T* matrix, const ThreadPool& pool,
-                  RunControl& control, FitSink& sink) {
+void solve_chunks(const Batch& batch, const T* matrix, const ThreadPool& pool, RunControl& control,
+                  FitSink& sink) {
   const Index n_problems = static_cast<Index>(batch.problems.size());
   const Index length = chunk_length(n_problems);
   pool.run((n_problems + length - 1) / length, [&](Index chunk, int) {
