@@ -26,7 +26,10 @@ constexpr Real kTinyPivot = 1e-15L;
 // Sweeps between exact solves when the support does not settle by itself. Untuned.
 constexpr Index kSweepsBetweenSolves = 50;
 
-// Exact solves in a row that may fail to halve the gap before rounding is blamed. Untuned.
+// Products of features that have left the support, kept in case they return. Untuned.
+constexpr std::size_t kSpareProducts = 200;
+
+// Exact solves in a row that may fail to halve the gap before features join one by one. Untuned.
 constexpr int kPatience = 6;
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
@@ -121,7 +124,8 @@ class ReferencePath {
         x_norm2_(at(p_), 0),
         coef_(at(p_), 0.0),
         a_(at(p_), 0),
-        e_(at(p_), 0) {
+        e_(at(p_), 0),
+        place_(at(p_), -1) {
     for (Index i : rows_) weight_sum_ += weight_[at(i)];
     for (Index j = 0; j < p_; ++j) {
       if (problem_.excluded(j)) continue;
@@ -315,8 +319,8 @@ class ReferencePath {
       const double old = coef_[at(j)];
       const Real g = dot(x_[at(j)], r_);
       // A feature does not enter on rounding noise alone.
-      const Real slack = Real(n_) * kEps * std::sqrt(x_norm2_[at(j)]) * r_norm;
-      if (old == 0 && std::fabs(g) <= a_[at(j)] + (a_[at(j)] > 0 ? slack : Real(0))) continue;
+      const Real noise = a_[at(j)] > 0 ? slack(j, r_norm) : Real(0);
+      if (old == 0 && std::fabs(g) <= a_[at(j)] + noise) continue;
       const Real z = g + x_norm2_[at(j)] * old;
       const Real over = std::fabs(z) - a_[at(j)];
       // `over - over` is 0, and keeps a NaN a NaN.
@@ -331,12 +335,16 @@ class ReferencePath {
     residual();
   }
 
-  /// Features that may move without leaving their orthant: the support and all with a_j = 0.
+  /// The sign of the orthant in which feature j moves; a feature that joins at 0 has one already.
+  Real side(Index j) const { return j == entrant_ ? entrant_side_ : sign(coef_[at(j)]); }
+
+  /// Features that may move without leaving their orthant: the support, a feature that joins it,
+  /// and all with a_j = 0.
   std::vector<Index> members() const {
     std::vector<Index> out;
     for (Index j = 0; j < p_; ++j) {
       if (problem_.excluded(j) || !(x_norm2_[at(j)] + e_[at(j)] > 0)) continue;
-      if (coef_[at(j)] != 0 || a_[at(j)] == 0) out.push_back(j);
+      if (side(j) != 0 || a_[at(j)] == 0) out.push_back(j);
     }
     return out;
   }
@@ -347,7 +355,7 @@ class ReferencePath {
     Index first = -1;
     for (std::size_t k = 0; k < members.size(); ++k) {
       const Index j = members[k];
-      if (a_[at(j)] == 0 || coef_[at(j)] == 0 || sign(coef_[at(j)]) * step[k] * t >= 0) continue;
+      if (a_[at(j)] == 0 || side(j) * step[k] * t >= 0) continue;
       const Real limit = std::fabs(coef_[at(j)] / step[k]);
       if (limit <= std::fabs(t)) {
         t = std::copysign(limit, t);
@@ -363,6 +371,27 @@ class ReferencePath {
     return first >= 0 ? 0 : 1;
   }
 
+  /// Keeps x_j'W x_k of all members: supports that follow one another differ little.
+  void extend_gram(const std::vector<Index>& members) {
+    if (gram_features_.size() > members.size() + kSpareProducts) {
+      for (Index j : gram_features_) place_[at(j)] = -1;
+      gram_features_.clear();
+      gram_.clear();
+    }
+    for (Index j : members) {
+      if (place_[at(j)] >= 0) continue;
+      place_[at(j)] = static_cast<Index>(gram_features_.size());
+      gram_features_.push_back(j);
+      std::vector<Real>& row = gram_.emplace_back();
+      for (Index k : gram_features_) row.push_back(dot(x_[at(j)], x_[at(k)]));
+    }
+  }
+
+  Real gram(Index j, Index k) const {
+    const auto [low, high] = std::minmax(place_[at(j)], place_[at(k)]);
+    return gram_[at(high)][at(low)];
+  }
+
   /// The minimum on the present support and signs: Newton steps on the quadratic
   ///
   ///     (G_AA + diag e_A) delta = h,   h = X_A'W r - a_A sign_A - e_A b_A,
@@ -370,14 +399,7 @@ class ReferencePath {
   /// dropping the feature at the first sign change until a full step is possible.
   void solve_on_support() {
     std::vector<Index> active = members();
-    std::vector<std::vector<Real>> gram(active.size());
-    for (std::size_t k = 0; k < active.size(); ++k) {
-      gram[k].resize(active.size());
-      for (std::size_t m = 0; m <= k; ++m) {
-        gram[k][m] = gram[m][k] = dot(x_[at(active[k])], x_[at(active[m])]);
-      }
-      gram[k][k] += e_[at(active[k])];
-    }
+    extend_gram(active);
     std::vector<std::size_t> kept(active.size());
     for (std::size_t k = 0; k < kept.size(); ++k) kept[k] = k;
 
@@ -387,7 +409,8 @@ class ReferencePath {
       for (std::size_t k : kept) {
         now.push_back(active[k]);
         matrix.emplace_back();
-        for (std::size_t m : kept) matrix.back().push_back(gram[k][m]);
+        for (std::size_t m : kept) matrix.back().push_back(gram(active[k], active[m]));
+        matrix.back()[now.size() - 1] += e_[at(active[k])];
       }
       const PivotedCholesky factor(matrix);
       bool full = true;
@@ -411,7 +434,7 @@ class ReferencePath {
   std::vector<Real> ascent(const std::vector<Index>& members) const {
     std::vector<Real> h;
     for (Index j : members) {
-      h.push_back(dot(x_[at(j)], r_) - a_[at(j)] * sign(coef_[at(j)]) - e_[at(j)] * coef_[at(j)]);
+      h.push_back(dot(x_[at(j)], r_) - a_[at(j)] * side(j) - e_[at(j)] * coef_[at(j)]);
     }
     return h;
   }
@@ -447,7 +470,7 @@ class ReferencePath {
   bool walk_to_zero(const std::vector<Index>& members, const std::vector<Real>& direction, Real t) {
     for (std::size_t k = 0; k < members.size(); ++k) {
       const Index j = members[k];
-      if (a_[at(j)] > 0 && direction[k] != 0 && sign(coef_[at(j)]) * direction[k] * t < 0) {
+      if (a_[at(j)] > 0 && direction[k] != 0 && side(j) * direction[k] * t < 0) {
         walk(members, direction, t);
         return true;
       }
@@ -461,14 +484,98 @@ class ReferencePath {
     return out;
   }
 
-  /// Sweeps until the support settles, solves on it exactly, and again, until the gap is small.
+  Real objective() const {
+    Real sum = dot(r_, r_) / 2;
+    for (Index j = 0; j < p_; ++j) {
+      if (coef_[at(j)] == 0) continue;
+      const Real b = coef_[at(j)];
+      sum += a_[at(j)] * std::fabs(b) + e_[at(j)] * b * b / 2;
+    }
+    return sum;
+  }
+
+  /// Rounding of x_j'W r.
+  Real slack(Index j, Real r_norm) const {
+    return Real(n_) * kEps * std::sqrt(x_norm2_[at(j)]) * r_norm;
+  }
+
+  /// The feature at 0 that breaks |g_j| <= a_j most, on columns of unit length, with the sign of
+  /// its g_j; -1 if none does but by rounding. Those in `passed` do not count.
+  Index worst_violator(const std::vector<bool>& passed, Real& side) const {
+    const Real r_norm = std::sqrt(dot(r_, r_));
+    Index worst = -1;
+    Real most = 0;
+    for (Index j = 0; j < p_; ++j) {
+      if (problem_.excluded(j) || passed[at(j)] || coef_[at(j)] != 0 || a_[at(j)] == 0) continue;
+      if (!(x_norm2_[at(j)] > 0)) continue;
+      const Real g = dot(x_[at(j)], r_);
+      const Real over = std::fabs(g) - a_[at(j)];
+      if (over <= slack(j, r_norm) || over / std::sqrt(x_norm2_[at(j)]) <= most) continue;
+      most = over / std::sqrt(x_norm2_[at(j)]);
+      worst = j;
+      side = g > 0 ? 1 : -1;
+    }
+    return worst;
+  }
+
+  /// The primal active-set method, for columns so close that sweeps crawl: the worst violator
+  /// joins the support, which is solved exactly, and so on. Every support is left for a lower
+  /// objective, so none comes back. Where rounding hides the fall of the objective, a feature joins
+  /// only once; the smallest gap is kept.
+  Status solve_by_joining(Index& sweeps, double& gap) {
+    const double tol = control_.tol();
+    const Real hidden = 4 * Real(kEps) * problem_.null_loss;
+    std::vector<bool> passed(at(p_), false);
+    Real lowest = objective();
+    double best = gap;
+    std::vector<double> best_coef = coef_;
+    Status status = Status::kConverged;
+    while (!(best <= tol)) {
+      status = control_.interruption();
+      if (status != Status::kConverged) break;
+      status = Status::kPrecisionLimit;
+      const Index joining = worst_violator(passed, entrant_side_);
+      if (joining < 0) break;
+      status = Status::kIterationLimit;
+      if (sweeps == control_.max_iterations()) break;
+      status = Status::kConverged;
+      ++sweeps;
+      const std::vector<double> before = coef_;
+      entrant_ = joining;
+      solve_on_support();
+      entrant_ = -1;
+      const Real now = objective();
+      if (now < lowest - hidden) {
+        passed.assign(at(p_), false);
+      } else {
+        passed[at(joining)] = true;
+      }
+      if (!(now <= lowest + hidden)) {
+        coef_ = before;
+        residual();
+        continue;
+      }
+      lowest = std::min(lowest, now);
+      gap = relative_gap();
+      if (gap < best) {
+        best = gap;
+        best_coef = coef_;
+      }
+    }
+    coef_ = best_coef;
+    residual();
+    gap = best;
+    return status;
+  }
+
+  /// Sweeps until the support settles, solves on it exactly, and again, until the gap is small;
+  /// features join one by one where that stalls.
   Status solve(Index& sweeps, double& gap) {
     const double tol = control_.tol();
     residual();
     if (members().size() <= rows_.size()) solve_on_support();
     gap = relative_gap();
     double best = gap;
-    std::vector<double> best_coef = coef_;
     int stalled = 0;
     std::vector<int> last_signs = signs();
     while (!(gap <= tol)) {
@@ -487,19 +594,9 @@ class ReferencePath {
       solve_on_support();
       gap = relative_gap();
       last_signs = signs();
-      if (gap < best) {
-        stalled = gap < best / 2 ? 0 : stalled + 1;
-        best = gap;
-        best_coef = coef_;
-      } else {
-        ++stalled;
-      }
-      if (stalled == kPatience && gap > tol) {
-        coef_ = best_coef;
-        residual();
-        gap = best;
-        return Status::kPrecisionLimit;
-      }
+      stalled = gap < best / 2 ? 0 : stalled + 1;
+      best = std::min(best, gap);
+      if (stalled == kPatience && gap > tol) return solve_by_joining(sweeps, gap);
     }
     return Status::kConverged;
   }
@@ -516,6 +613,11 @@ class ReferencePath {
   std::vector<Real> x_norm2_;           // sum_i w_i x_ij^2 of them
   std::vector<double> coef_, r_;
   std::vector<Real> a_, e_;
+  Index entrant_ = -1;  // joins the support at 0, with this sign
+  Real entrant_side_ = 0;
+  std::vector<Index> gram_features_;     // in the order of gram_
+  std::vector<std::vector<Real>> gram_;  // lower triangle
+  std::vector<Index> place_;             // (p) in gram_, -1: not there
   std::vector<std::vector<double>> basis_;
   bool unpenalised_dependent_ = false;
 };
