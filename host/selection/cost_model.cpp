@@ -17,9 +17,10 @@ namespace {
 
 // Rates of one core in flop/s and byte/s, measured on a shared cloud core (docs/cost_model.md).
 // They only rank engines and give the plan's order of magnitude; no answer depends on them.
-constexpr double kDenseRate = 3e10;  // double matrix products
-constexpr double kHalfRate = 6e10;   // half-precision passes
-constexpr double kVectorRate = 4e9;  // dot products and updates out of cache
+constexpr double kDenseRate = 3e10;   // double matrix products
+constexpr double kHalfRate = 6e10;    // half-precision passes
+constexpr double kFitSeconds = 3e-5;  // what any fit costs, however small
+constexpr double kVectorRate = 4e9;   // dot products and updates out of cache
 
 // Gram mode pays p^2 n once for each distinct w and p per change afterwards; residual mode pays n p
 // per pass. With n >= 2 p the Gram matrix is smaller than X and paths on it are cheaper.
@@ -176,7 +177,9 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
                                         std::to_string(base + plan.response_bytes) +
                                         " bytes, got " + std::to_string(plan.limit));
   }
-  const std::size_t fitting = (plan.limit - base) / plan.response_bytes;
+  // A grid that is extended doubles what its response holds: tiles leave room for all of them.
+  const std::size_t extended = plan.response_bytes * (shape.may_extend ? 2 : 1);
+  const std::size_t fitting = std::max<std::size_t>(1, (plan.limit - base) / extended);
   plan.responses_per_tile =
       std::min<Index>(shape.n_responses, static_cast<Index>(std::min<std::size_t>(fitting, 4096)));
   plan.n_tiles = (shape.n_responses + plan.responses_per_tile - 1) / plan.responses_per_tile;
@@ -198,6 +201,7 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
   } else {
     seconds += n_fits * 200.0 * 4.0 * nd * pd / kDenseRate;
   }
+  seconds += n_fits * kFitSeconds;
   plan.seconds = seconds / std::max(1.0, std::min(static_cast<double>(threads), n_problems));
   return plan;
 }

@@ -17,6 +17,7 @@ struct CallShape {
   bool results_in_memory = true;
   bool row_major = false;
   bool float_data = false;
+  bool may_extend = false;         ///< cross-validation on automatic grids: they may double once
   bool any_ridge = false;          ///< some l1_ratio is 0
   double smallest_l1_ratio = 1.0;  ///< above 0
   double largest_l1_ratio = 1.0;

@@ -91,6 +91,7 @@ class Call {
     shape_.n_folds = n_folds_;
     shape_.own_weights = !data.response_weight.empty() || data.missing_responses;
     shape_.predictions = cv != nullptr && cv->predictions;
+    shape_.may_extend = cv != nullptr && options.lambda_grid.empty();
     shape_.results_in_memory = results_in_memory;
     shape_.row_major = std::visit([](const auto& m) { return m.row_stride != 1; }, data.X);
     shape_.float_data = is_float(data.X);
