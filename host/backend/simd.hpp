@@ -23,6 +23,13 @@ struct ColumnScan {
   bool finite;
 };
 
+/// What centring one column tells about the result.
+struct ColumnCentred {
+  double squares;
+  double sum;
+  double max_abs;
+};
+
 /// The inner loops, compiled once per instruction set from simd_body.hpp; simd() picks the best
 /// that this processor runs. Every sum has a fixed order for a given instruction set.
 struct Simd {
@@ -30,9 +37,9 @@ struct Simd {
 
   ColumnScan (*scan_f64)(Index n, const double* x, const std::uint8_t* counts);
   ColumnScan (*scan_f32)(Index n, const float* x, const std::uint8_t* counts);
-  /// out = (x - mean) * scale; returns the sum of squares of out.
-  double (*centre_f64)(Index n, const double* x, double mean, double scale, double* out);
-  double (*centre_f32)(Index n, const float* x, double mean, double scale, double* out);
+  /// out = (x - mean) * scale; tells of out.
+  ColumnCentred (*centre_f64)(Index n, const double* x, double mean, double scale, double* out);
+  ColumnCentred (*centre_f32)(Index n, const float* x, double mean, double scale, double* out);
 
   double (*dot)(Index n, const double* x, const double* y);
   void (*axpy)(Index n, double alpha, const double* x, double* y);

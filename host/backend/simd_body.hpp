@@ -127,8 +127,8 @@ ColumnScan scan_f32(Index n, const float* x, const std::uint8_t* counts) {
 }
 
 template <class T>
-double centre(Index n, const T* x, double mean, double scale, double* out) {
-  Doubles s0{}, s1{};
+ColumnCentred centre(Index n, const T* x, double mean, double scale, double* out) {
+  Doubles s0{}, s1{}, sum0{}, sum1{}, big{};
   Index i = 0;
   for (; i + 2 * kDoubles <= n; i += 2 * kDoubles) {
     Doubles v0, v1;
@@ -147,19 +147,29 @@ double centre(Index n, const T* x, double mean, double scale, double* out) {
     store(out + i + kDoubles, v1);
     s0 += v0 * v0;
     s1 += v1 * v1;
+    sum0 += v0;
+    sum1 += v1;
+    const Doubles m0 = v0 < 0 ? -v0 : v0;
+    const Doubles m1 = v1 < 0 ? -v1 : v1;
+    big = m0 > big ? m0 : big;
+    big = m1 > big ? m1 : big;
   }
-  double s = total(s0 + s1);
+  ColumnCentred told{total(s0 + s1), total(sum0 + sum1), 0.0};
+  for (int k = 0; k < kDoubles; ++k) told.max_abs = big[k] > told.max_abs ? big[k] : told.max_abs;
   for (; i < n; ++i) {
     out[i] = (static_cast<double>(x[i]) - mean) * scale;
-    s += out[i] * out[i];
+    told.squares += out[i] * out[i];
+    told.sum += out[i];
+    const double magnitude = out[i] < 0 ? -out[i] : out[i];
+    told.max_abs = magnitude > told.max_abs ? magnitude : told.max_abs;
   }
-  return s;
+  return told;
 }
 
-double centre_f64(Index n, const double* x, double mean, double scale, double* out) {
+ColumnCentred centre_f64(Index n, const double* x, double mean, double scale, double* out) {
   return centre(n, x, mean, scale, out);
 }
-double centre_f32(Index n, const float* x, double mean, double scale, double* out) {
+ColumnCentred centre_f32(Index n, const float* x, double mean, double scale, double* out) {
   return centre(n, x, mean, scale, out);
 }
 

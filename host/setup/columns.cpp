@@ -45,10 +45,10 @@ class BlockReader {
   std::vector<T> values_;
 };
 
-double centre(Index n, const double* x, double mean, double scale, double* out) {
+ColumnCentred centre(Index n, const double* x, double mean, double scale, double* out) {
   return simd().centre_f64(n, x, mean, scale, out);
 }
-double centre(Index n, const float* x, double mean, double scale, double* out) {
+ColumnCentred centre(Index n, const float* x, double mean, double scale, double* out) {
   return simd().centre_f32(n, x, mean, scale, out);
 }
 ColumnScan scan(Index n, const double* x, const std::uint8_t* counts) {
@@ -60,21 +60,26 @@ ColumnScan scan(Index n, const float* x, const std::uint8_t* counts) {
 
 /// (x - mean) * 2^-exponent; two factors where the power itself is out of range.
 template <class T>
-double centre_by_exponent(Index n, const T* x, double mean, int exponent, double* out) {
+ColumnCentred centre_by_exponent(Index n, const T* x, double mean, int exponent, double* out) {
   if (exponent > -1000 && exponent < 1000) {
     return centre(n, x, mean, std::ldexp(1.0, -exponent), out);
   }
-  double squares = 0.0;
+  ColumnCentred told{0.0, 0.0, 0.0};
   for (Index i = 0; i < n; ++i) {
     out[i] = std::ldexp(static_cast<double>(x[i]) - mean, -exponent);
-    squares += out[i] * out[i];
+    told.squares += out[i] * out[i];
+    told.sum += out[i];
+    told.max_abs = std::max(told.max_abs, std::fabs(out[i]));
   }
-  return squares;
+  return told;
 }
 
 double round_up(double value) {
   return value * (1.0 + 1e-10);  // far above the rounding of a sum of squares, far below any bound
 }
+
+// max|xhat| >= 2^kLeastRange keeps half precision away from its subnormals.
+constexpr int kLeastRange = -4;
 
 Index n_blocks(Index p) { return (p + kColumnBlock - 1) / kColumnBlock; }
 
@@ -139,22 +144,25 @@ Columns::Columns(const AnyMatrix& X, bool do_centre, const std::vector<std::uint
               mean = seen.sum / n_counted;
               if (!std::isfinite(mean)) mean = 0.0;
             }
-            // Scaled by the exponent of what max|x| allows at most, then by that of what is left.
+            // Scaled by the exponent max|x| asks for at most; if that leaves little of the range,
+            // or the mean was not exact, once more with better ones.
             int exponent = 0;
             if (seen.max_abs > 0.0) std::frexp(seen.max_abs, &exponent);
-            ++exponent;
-            double squares = centre_by_exponent(n_, x, mean, exponent, out);
-            ColumnScan left = simd().scan_f64(n_, out, count_data);
-            if (centre_ && n_counted > 0) mean += std::ldexp(left.sum / n_counted, exponent);
-            mean_[at_j] = mean;
-            // Rows that do not count may be larger than all that do.
-            double largest = left.max_abs;
-            if (count_data != nullptr) largest = simd().scan_f64(n_, out, nullptr).max_abs;
+            if (centre_) ++exponent;
+            ColumnCentred told = centre_by_exponent(n_, x, mean, exponent, out);
             int finer = 0;
-            if (largest > 0.0) std::frexp(largest, &finer);
-            exponent += finer;
+            if (told.max_abs > 0.0) std::frexp(told.max_abs, &finer);
+            const double left_sum =
+                count_data == nullptr ? told.sum : simd().scan_f64(n_, out, count_data).sum;
+            const double left_mean = centre_ && n_counted > 0 ? left_sum / n_counted : 0.0;
+            if (finer > 0 || finer < kLeastRange || std::fabs(left_mean) > eps * told.max_abs) {
+              mean += std::ldexp(left_mean, exponent);
+              exponent += finer;
+              told = centre_by_exponent(n_, x, mean, exponent, out);
+            }
+            mean_[at_j] = mean;
             exponent_[at_j] = exponent;
-            squares = centre_by_exponent(n_, x, mean, exponent, out);
+            const double squares = told.squares;
             double counted_squares = squares;
             if (count_data != nullptr) {
               counted_squares = 0.0;

@@ -204,10 +204,18 @@ double lambda_max(const Columns& columns, const Problem& problem) {
   if (problem.negligible) return 0.0;
   double largest = 0.0;
   const Penalties& factors = *problem.penalties;
-  for (Index j = 0; j < columns.n_features(); ++j) {
-    if (factors.excluded[at(j)] || factors.l1[at(j)] == 0.0) continue;
-    const double g = simd().dot(n, rows.column(columns, j), q.data());
-    largest = std::max(largest, std::fabs(g) / (problem.l1_ratio * factors.l1[at(j)]));
+  constexpr Index kAtOnce = 32;
+  const double* x[kAtOnce];
+  double g[kAtOnce];
+  for (Index first = 0; first < columns.n_features(); first += kAtOnce) {
+    const Index count = std::min(kAtOnce, columns.n_features() - first);
+    for (Index k = 0; k < count; ++k) x[k] = rows.column(columns, first + k);
+    simd().dots(n, x, count, q.data(), g);
+    for (Index k = 0; k < count; ++k) {
+      const Index j = first + k;
+      if (factors.excluded[at(j)] || factors.l1[at(j)] == 0.0) continue;
+      largest = std::max(largest, std::fabs(g[k]) / (problem.l1_ratio * factors.l1[at(j)]));
+    }
   }
   return std::ldexp(largest, problem.y->exponent);
 }
