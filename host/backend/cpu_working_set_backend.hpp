@@ -45,6 +45,7 @@ class ResidualBackend final : public WorkingSetBackend {
   /// more than `most`.
   template <class Bound>
   bool list_undecided(const Slot& slot, Candidate& candidate, Index most, const Bound& bound);
+  static void project(const Problem& problem, Candidate& candidate);
   /// Proves features inactive from the last point for which X was read, if that leaves few.
   bool try_skip(const Slot& slot, Candidate& candidate);
 

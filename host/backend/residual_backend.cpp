@@ -34,6 +34,10 @@ struct ResidualBackend::Candidate {
   SparseCoef coef;
   std::vector<std::pair<Index, double>> g_active;  // sorted by feature
   std::vector<double> r, z;                        // (n); z = w o r
+  // With unpenalised columns: q = r less its projection on them, w o q, and |w o (r - q)|, by which
+  // bounds on x' z must be widened to hold for x' (w o q).
+  std::vector<double> q, zq;
+  double projected_away = 0.0;
   double half_loss = 0.0;
   double z_norm = 0.0;
   int z_exponent = 0;            // zh = z 2^-z_exponent
@@ -270,6 +274,22 @@ bool ResidualBackend::list_undecided(const Slot& slot, Candidate& candidate, Ind
   return true;
 }
 
+void ResidualBackend::project(const Problem& problem, Candidate& candidate) {
+  const RowWeighting& rows = *problem.rows;
+  const std::size_t n = candidate.r.size();
+  candidate.q.assign(n, 0.0);
+  candidate.zq.assign(n, 0.0);
+  for (const Index i : rows.rows) candidate.q[at(i)] = candidate.r[at(i)];
+  problem.projector->project(rows, candidate.q);
+  double squares = 0.0;
+  for (const Index i : rows.rows) {
+    candidate.zq[at(i)] = rows.weight[at(i)] * candidate.q[at(i)];
+    const double d = candidate.z[at(i)] - candidate.zq[at(i)];
+    squares += d * d;
+  }
+  candidate.projected_away = std::sqrt(squares) * (1.0 + 1e-9);
+}
+
 // For any s, |x_j' z| <= |s| |x_j' z_ref| + |x_j| |z - s z_ref| (design section 6, "proven skip").
 bool ResidualBackend::try_skip(const Slot& slot, Candidate& candidate) {
   if (!proven_skip_ || panels_ == nullptr || !(slot.z_norm > 0.0)) return false;
@@ -283,7 +303,8 @@ bool ResidualBackend::try_skip(const Slot& slot, Candidate& candidate) {
   const double c_unit = std::fabs(s) * std::ldexp(1.0, slot.z_exponent);
   const double slack_unit = std::fabs(s) * slot.z_norm;
   // The last factor covers the rounding of s, of the difference and of the sums.
-  const double distance = (std::sqrt(squares) + 4.0 * kEps * candidate.z_norm) * (1.0 + 1e-9);
+  const double distance = (std::sqrt(squares) + 4.0 * kEps * candidate.z_norm) * (1.0 + 1e-9) +
+                          candidate.projected_away;
   return list_undecided(slot, candidate, columns_.n_features() / kSkipShare, [&](std::size_t j) {
     return std::fabs(static_cast<double>(slot.c[j])) * c_unit +
            static_cast<double>(panels_->slack()[j]) * slack_unit +
@@ -299,6 +320,8 @@ void ResidualBackend::correlate(std::span<const PathBlock> blocks) {
     for (Index k = 0; k < block.count; ++k) {
       Candidate& candidate = slot.candidates[at(k)];
       candidate.z_norm = z_norm(candidate.z);
+      candidate.projected_away = 0.0;
+      if (slot.problem->projector) project(*slot.problem, candidate);
       candidate.fresh = !try_skip(slot, candidate);
       if (!candidate.fresh) continue;
       reading.push_back(&candidate);
@@ -312,7 +335,8 @@ void ResidualBackend::correlate(std::span<const PathBlock> blocks) {
     const auto everything = [](std::size_t) { return std::numeric_limits<double>::infinity(); };
     const auto half = [&](std::size_t j) {
       return std::fabs(static_cast<double>(candidate.c[j])) * c_unit +
-             static_cast<double>(panels_->slack()[j]) * candidate.z_norm;
+             static_cast<double>(panels_->slack()[j]) * candidate.z_norm +
+             columns_.norm(static_cast<Index>(j)) * candidate.projected_away;
     };
     if (panels_ == nullptr) {
       list_undecided(*slot_of[i], candidate, columns_.n_features(), everything);
@@ -352,26 +376,15 @@ void ResidualBackend::certify(std::span<const PathBlock> blocks,
       for (std::size_t u = 0; u < undecided.size(); ++u) x[u] = rows.column(columns_, undecided[u]);
 
       // With unpenalised columns q differs from r; the products of the active features follow it.
-      const std::vector<double>* z = &candidate.z;
-      std::vector<double> q, zq;
+      const bool projected = problem.projector != nullptr;
+      const std::vector<double>* z = projected ? &candidate.zq : &candidate.z;
       double half_q = 0.0, half_rq = 0.0;
-      bool projected = false;
-      if (problem.projector) {
-        q.assign(at(n), 0.0);
-        for (const Index i : rows.rows) q[at(i)] = candidate.r[at(i)];
-        problem.projector->project(rows, q);
-        zq.assign(at(n), 0.0);
-        for (const Index i : rows.rows) {
-          const double w = rows.weight[at(i)];
-          zq[at(i)] = w * q[at(i)];
-          const double d = candidate.r[at(i)] - q[at(i)];
-          half_q += 0.5 * w * q[at(i)] * q[at(i)];
-          half_rq += 0.5 * w * d * d;
-        }
-        z = &zq;
-        projected = true;
-      } else {
-        for (const Index i : rows.rows) {
+      for (const Index i : rows.rows) {
+        if (projected) {
+          const double d = candidate.r[at(i)] - candidate.q[at(i)];
+          half_q += 0.5 * candidate.zq[at(i)] * candidate.q[at(i)];
+          half_rq += 0.5 * rows.weight[at(i)] * d * d;
+        } else {
           half_q += 0.5 * candidate.z[at(i)] * candidate.r[at(i)];
         }
       }
