@@ -23,6 +23,7 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 // The automatic Ridge grid spans this much around the top eigenvalue (design section 3).
 constexpr double kRidgeFirst = 10.0;
 constexpr double kRidgeLast = 1e-10;
+constexpr double kLambdaMaxRounding = 256 * std::numeric_limits<double>::epsilon();
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -269,6 +270,8 @@ class Call {
         default_lambda_min_ratio(static_cast<Index>(problem.rows->rows.size()), shape_.n_features));
     double first = lambda_max_by_panels(problem);
     if (!(first > 0.0)) first = 1.0;
+    // Rounded up by more than the sums behind it can be off, so that zero is the answer there.
+    first *= 1.0 + kLambdaMaxRounding;
     return log_grid(first, ratio, n_lambdas);
   }
 

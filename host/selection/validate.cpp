@@ -211,11 +211,12 @@ std::vector<Index> checked_folds(const std::string& function, const Data& data,
     }
     fold.assign(cv.fold_id.begin(), cv.fold_id.end());
   }
-  const Index n_folds = *std::max_element(fold.begin(), fold.end()) + 1;
   const Index lowest = *std::min_element(fold.begin(), fold.end());
+  const Index highest = *std::max_element(fold.begin(), fold.end());
   if (lowest != 0) refuse(function, "fold_id", "start at 0", lowest);
-  if (n_folds < 2) refuse(function, "fold_id", "name at least 2 folds", n_folds);
-  if (n_folds > n) refuse(function, "fold_id", "use every fold from 0 to its largest", n_folds);
+  if (highest < 1) refuse(function, "fold_id", "name at least 2 folds", 1);
+  if (highest >= n) refuse(function, "fold_id", "use every fold from 0 to its largest", highest);
+  const Index n_folds = highest + 1;
   std::vector<std::uint8_t> used(static_cast<std::size_t>(n_folds), 0);
   for (const Index k : fold) used[static_cast<std::size_t>(k)] = 1;
   for (Index k = 0; k < n_folds; ++k) {
