@@ -15,6 +15,11 @@ constexpr Index kDoubles = kBytes / 8;
 constexpr Index kFloats = kBytes / 4;
 
 inline Doubles load(const double* p) { return *reinterpret_cast<const Doubles*>(p); }
+inline Doubles load(const float* p) {
+  Doubles out;
+  for (int k = 0; k < kDoubles; ++k) out[k] = static_cast<double>(p[k]);
+  return out;
+}
 inline void store(double* p, Doubles v) { *reinterpret_cast<Doubles*>(p) = v; }
 
 inline double total(Doubles v) {
@@ -83,16 +88,7 @@ ColumnScan scan(Index n, const T* x, const std::uint8_t* counts) {
   if (counts == nullptr) {
     Doubles sum0{}, sum1{}, big0{}, big1{}, bad{};
     for (; i + 2 * kDoubles <= n; i += 2 * kDoubles) {
-      Doubles v0, v1;
-      if constexpr (sizeof(T) == 8) {
-        v0 = load(x + i);
-        v1 = load(x + i + kDoubles);
-      } else {
-        for (int k = 0; k < kDoubles; ++k) {
-          v0[k] = static_cast<double>(x[i + k]);
-          v1[k] = static_cast<double>(x[i + kDoubles + k]);
-        }
-      }
+      const Doubles v0 = load(x + i), v1 = load(x + i + kDoubles);
       sum0 += v0;
       sum1 += v1;
       bad += (v0 - v0) + (v1 - v1);
@@ -131,16 +127,7 @@ ColumnCentred centre(Index n, const T* x, double mean, double scale, double* out
   Doubles s0{}, s1{}, sum0{}, sum1{}, big{};
   Index i = 0;
   for (; i + 2 * kDoubles <= n; i += 2 * kDoubles) {
-    Doubles v0, v1;
-    if constexpr (sizeof(T) == 8) {
-      v0 = load(x + i);
-      v1 = load(x + i + kDoubles);
-    } else {
-      for (int k = 0; k < kDoubles; ++k) {
-        v0[k] = static_cast<double>(x[i + k]);
-        v1[k] = static_cast<double>(x[i + kDoubles + k]);
-      }
-    }
+    Doubles v0 = load(x + i), v1 = load(x + i + kDoubles);
     v0 = (v0 - mean) * scale;
     v1 = (v1 - mean) * scale;
     store(out + i, v0);
