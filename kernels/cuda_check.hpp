@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+#include <cusolverDn.h>
+
+#include <source_location>
+
+namespace thresher::cuda {
+
+/// Throws Error naming `call`, the library's message and the caller's line unless status is
+/// success. A failed allocation becomes kOutOfMemory, everything else kDevice. Not for destructors:
+/// see note_failure.
+void check(cudaError_t status, const char* call,
+           std::source_location where = std::source_location::current());
+void check(cublasStatus_t status, const char* call,
+           std::source_location where = std::source_location::current());
+void check(cusolverStatus_t status, const char* call,
+           std::source_location where = std::source_location::current());
+
+/// For destructors, which cannot throw: a release that fails after a failed run says nothing new,
+/// and the failure itself comes back from the next checked call (CUDA errors of this kind stick).
+inline void note_failure(cudaError_t) noexcept {}
+
+}  // namespace thresher::cuda
