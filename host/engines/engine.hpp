@@ -10,6 +10,7 @@
 
 namespace thresher {
 
+class Accelerator;
 class HalfPanels;
 
 /// What an engine is given: problems over the same columns. Const for the engine.
@@ -19,6 +20,7 @@ struct Batch {
   const Options& options;
   bool want_prediction;                ///< fill Fit::held_out_prediction
   const HalfPanels* panels = nullptr;  ///< X in half precision, if it was made with the columns
+  Accelerator* accelerator = nullptr;  ///< null: the CPU
 };
 
 // Each engine solves every problem's whole path, in any order of problems, and hands each fit to
