@@ -32,10 +32,10 @@ install(FILES ${PROJECT_BINARY_DIR}/thresherConfig.cmake
 # The prefix is given relative to the file, so that the tree may be moved (cmake --install --prefix).
 file(RELATIVE_PATH THRESHER_PC_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 string(REGEX REPLACE "/$" "" THRESHER_PC_PREFIX "${THRESHER_PC_PREFIX}")
-set(THRESHER_PC_PRIVATE "-pthread")
+set(THRESHER_PC_PRIVATE "-ldl -pthread")
 if(THRESHER_OPENBLAS)
   string(CONCAT THRESHER_PC_PRIVATE "-Wl,--wrap=blas_memory_alloc -Wl,--wrap=blas_memory_free "
-    "${THRESHER_OPENBLAS_LIBRARY} -lgfortran -lquadmath -lm -pthread")
+    "${THRESHER_OPENBLAS_LIBRARY} -lgfortran -lquadmath -lm -ldl -pthread")
 endif()
 configure_file(cmake/thresher.pc.in ${PROJECT_BINARY_DIR}/thresher.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/thresher.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -103,10 +103,15 @@ extern "C" __attribute__((visibility("default"))) int thresher_cuda_open(
   std::string why;
   try {
     if (std::strcmp(version, THRESHER_VERSION) != 0) {
-      why = std::string("its version is ") + THRESHER_VERSION + ", the program's is " + version;
+      why = std::string("libthresher_cuda has version ") + THRESHER_VERSION +
+            ", the program's is " + version;
     } else {
       *out = thresher::cuda::open(why).release();
     }
+  } catch (const thresher::Error& error) {
+    why = error.code() == thresher::Errc::kOutOfMemory
+              ? std::string("the device has too little free memory to be opened")
+              : std::string("the device cannot be opened: ") + error.what();
   } catch (const std::exception& error) {
     why = error.what();
   }
