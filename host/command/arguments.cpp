@@ -9,7 +9,6 @@
 
 #include <CLI/CLI.hpp>
 
-#include "command/build_info.hpp"
 #include "command/text_table.hpp"
 #include "thresher/error.hpp"
 #include "thresher/version.hpp"
@@ -53,11 +52,7 @@ Enum parse_word(std::string_view option, std::string_view text, std::initializer
 }
 
 Device parse_device(std::string_view option, std::string_view text) {
-  if (text == "cuda" || text == "gpu") {
-    throw Error(Errc::kDevice, std::string(option) + ": " + std::string(text) +
-                                   " is not available: " + std::string(why_no_gpu()));
-  }
-  return parse_word(option, text, {Device::kAuto, Device::kCpu});
+  return parse_word(option, text, {Device::kAuto, Device::kCpu, Device::kCuda});
 }
 
 bool parse_keep(std::string_view option, std::string_view text) {
@@ -145,7 +140,8 @@ void add_fit_options(CLI::App* app, FitArguments& fit) {
         return parse_word(option, text, {Mode::kAuto, Mode::kGram, Mode::kResidual});
       },
       "auto, gram or residual", "NAME");
-  add(app, "--device", options.device, parse_device, "auto or cpu", "NAME");
+  add(app, "--device", options.device, parse_device,
+      "auto (a GPU if there is one and the work is large enough), cpu or cuda", "NAME");
   add(app, "--threads", options.threads, parse_threads, "Threads (default: all processors)", "N");
   add(app, "--max-memory", options.max_memory, parse_bytes,
       "Memory the fit may add, as in 500M or 4G (default: 80 % of what is free)", "BYTES");

@@ -63,8 +63,7 @@ using Arguments = std::variant<FitArguments, PredictArguments, CoefArguments, Si
                                InfoArguments, TextArguments>;
 
 /// Reads a command line.
-/// Throws   Error{kInvalidArgument} naming the option, the rule and the value; Error{kDevice} for a
-///          device this build does not have.
+/// Throws   Error{kInvalidArgument} naming the option, the rule and the value.
 Arguments parse_arguments(int argc, const char* const* argv);
 
 // The value syntaxes, each throwing Error{kInvalidArgument} that starts with `option`.

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
-#include <string_view>
 
 namespace thresher::command {
 
@@ -11,15 +11,23 @@ struct BuildInfo {
   std::string blas;             ///< name, version and the kernel set it chose for this processor
   std::string instruction_set;  ///< of our own inner loops, chosen for this processor
   int threads_available = 0;    ///< processors this process may run on
-  std::string device, why_no_gpu;
+};
+
+/// The GPU of this machine, if there is one and the device library that drives it.
+struct DeviceInfo {
+  std::string device;         ///< "cuda" or "cpu"
+  std::string name, version;  ///< of the device, empty for the CPU
+  std::size_t total_bytes = 0, free_bytes = 0;
+  std::string why_not;            ///< one clause, empty for cuda
+  std::string library;            ///< the file that was tried
+  std::size_t library_bytes = 0;  ///< 0: not found
 };
 
 BuildInfo build_info();
+/// Opens the device, which takes tenths of a second.
+DeviceInfo device_info();
 
-/// One sentence.
-std::string_view why_no_gpu();
-
-std::string build_info_text(const BuildInfo& info);
-std::string build_info_json(const BuildInfo& info);
+std::string build_info_text(const BuildInfo& info, const DeviceInfo& device);
+std::string build_info_json(const BuildInfo& info, const DeviceInfo& device);
 
 }  // namespace thresher::command

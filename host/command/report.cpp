@@ -161,6 +161,10 @@ std::string footer(const RunReport& report) {
           "; engine " + main_engine(summary) + ", mode " + main_mode(summary) + ", " +
           count_of(stats.threads, "thread", "threads") + ", peak memory " +
           bytes_text(static_cast<double>(report.peak_memory_bytes)) + "\n";
+  text += "device: " + std::string(name(stats.device));
+  if (stats.device == Device::kCuda) text += ", " + stats.device_name;
+  if (!stats.device_note.empty()) text += " (" + stats.device_note + ")";
+  text += "\n";
   if (report.signalled || stats.interrupted) {
     text += std::string(report.signalled ? "interrupted" : "out of time") + ": " +
             std::to_string(summary.n_taken) + " of " + std::to_string(summary.n_responses) +

@@ -68,7 +68,9 @@ std::string report_json(const RunReport& report) {
   json["mode"] = main_mode(summary);
   json["engines"] = counts_json<Engine>(summary.engine_count);
   json["modes"] = counts_json<Mode>(summary.mode_count);
-  json["device"] = build.device;
+  json["device"] = name(report.stats.device);
+  json["device_name"] = report.stats.device_name;
+  json["device_note"] = report.stats.device_note;
   json["threads"] = report.stats.threads;
   json["n_tiles"] = report.stats.n_tiles;
   json["peak_memory_bytes"] = report.peak_memory_bytes;

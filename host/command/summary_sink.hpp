@@ -2,6 +2,7 @@
 
 #include <array>
 #include <limits>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -71,6 +72,7 @@ class SummarySink : public ModelSink {
 
   void begin(const ModelHeader& header) override;
   void take(ResponseResult&& result) override;
+  void amend(const std::map<std::string, std::string>& metadata) override { next_.amend(metadata); }
   /// After the last take: counts what never came as "not computed".
   void finish();
   /// Puts the predictions in place; NaN for responses that never came.

@@ -14,7 +14,10 @@ namespace thresher::command {
 
 int run_info(const InfoArguments& arguments) {
   const BuildInfo info = build_info();
-  std::fputs((arguments.json ? build_info_json(info) : build_info_text(info)).c_str(), stdout);
+  const DeviceInfo device = device_info();
+  const std::string text =
+      arguments.json ? build_info_json(info, device) : build_info_text(info, device);
+  std::fputs(text.c_str(), stdout);
   return kExitGood;
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
+#include <string>
 
 #include "thresher/model.hpp"
 
@@ -14,6 +16,9 @@ class MemorySink : public ModelSink {
   void begin(const ModelHeader& header) override;
   /// Throws Error{kInvalidArgument} if the result does not fit the header or is out of order.
   void take(ResponseResult&& result) override;
+  void amend(const std::map<std::string, std::string>& metadata) override {
+    model_.metadata = metadata;
+  }
   /// The model; the sink is empty afterwards. model.stats is left for the caller to fill.
   Model finish();
 

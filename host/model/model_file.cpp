@@ -376,6 +376,12 @@ void ModelFileWriter::take(ResponseResult&& result) {
   ++m.n_taken;
 }
 
+void ModelFileWriter::amend(const std::map<std::string, std::string>& metadata) {
+  impl_->check_state(Impl::State::kBegun, "amend", "must come between begin and finish");
+  check_metadata(metadata, "ModelFileWriter::amend");
+  impl_->header.metadata = metadata;
+}
+
 void ModelFileWriter::finish() {
   Impl& m = *impl_;
   m.check_state(Impl::State::kBegun, "finish", "must follow begin, once");

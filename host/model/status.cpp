@@ -58,6 +58,8 @@ std::string_view name(Device device) {
       return "auto";
     case Device::kCpu:
       return "cpu";
+    case Device::kCuda:
+      return "cuda";
   }
   return "unknown";
 }

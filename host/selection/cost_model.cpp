@@ -94,10 +94,13 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
   }
   const bool gram = plan.mode == Mode::kGram;
   const bool residual = plan.mode == Mode::kResidual;
-  plan.half_panels = residual && options.low_precision;
+  // On a device the host needs the panels for lambda_max alone.
+  const bool device = shape.on_device && active_set;
+  plan.half_panels = residual && options.low_precision && (!device || options.lambda_grid.empty());
   const Index n_problems_per_response = shape.n_l1_ratios * (1 + shape.n_folds);
   const bool many = shape.n_responses * n_problems_per_response > 4;
-  plan.build_columns = !residual || many || shape.row_major || shape.any_ridge;
+  plan.build_columns = device ? shape.row_major || shape.any_ridge || proximal
+                              : !residual || many || shape.row_major || shape.any_ridge;
 
   // X as the engines see it.
   const std::size_t support = at(std::min(n, p));
@@ -108,7 +111,7 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
   fixed += at(p) * 40;  // means, norms, exponents, slacks, states of Columns
   const std::size_t weighting = at(p) * 25 + at(n) * 16 + at(p) * 25;  // with its penalties
   if (!shape.own_weights) fixed += n_weightings * weighting;
-  if (gram) {
+  if (gram && !device) {
     // The weighted copy of X a Gram matrix is made from is gone before the paths begin.
     const bool copied = n_weightings > 1 || shape.own_weights;
     const std::size_t copy = copied ? at(n) * at(p) * sizeof(double) : 0;
@@ -116,7 +119,7 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
     fixed += std::max(copy, paths);
     if (!shape.own_weights) fixed += n_weightings * at(p) * at(p) * sizeof(double);
   }
-  if (residual) {
+  if (residual && !device) {
     const Index slots = std::clamp<Index>((Index{2} << 20) / (options.look_ahead * p), 1, 8);
     const Index in_flight = std::min(slots, shape.n_responses * n_problems_per_response);
     const auto lanes = std::min<Index>(threads, shape.n_responses * n_problems_per_response);
@@ -160,7 +163,7 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
   }
   if (shape.own_weights) {
     response += n_weightings * weighting;
-    if (gram) response += n_weightings * at(p) * at(p) * sizeof(double);
+    if (gram && !device) response += n_weightings * at(p) * at(p) * sizeof(double);
   }
   plan.response_bytes = response;
 
@@ -202,6 +205,7 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
     seconds += n_fits * 200.0 * 4.0 * nd * pd / kDenseRate;
   }
   seconds += n_fits * kFitSeconds;
+  plan.core_seconds = seconds;
   plan.seconds = seconds / std::max(1.0, std::min(static_cast<double>(threads), n_problems));
   return plan;
 }
@@ -229,9 +233,12 @@ std::string Plan::text() const {
   if (mode != Mode::kAuto) out << ", " << name(mode) << " mode";
   out << "\nthreads    " << threads << "\nmemory     " << bytes_text(bytes) << " (" << bytes
       << " bytes), limit " << bytes_text(limit) << "\ntiles      " << n_tiles << " of at most "
-      << responses_per_tile << " responses\nseconds    about ";
+      << responses_per_tile << " responses\ndevice     " << name(device);
+  if (!device_name.empty()) out << ", " << device_name;
+  if (!device_note.empty()) out << " (" << device_note << ")";
+  out << "\nseconds    about ";
   out.precision(2);
-  out << seconds << "\n";
+  out << seconds << (device == Device::kCpu ? "\n" : " on the CPU; not estimated on a device\n");
   return out.str();
 }
 

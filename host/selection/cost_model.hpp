@@ -17,6 +17,7 @@ struct CallShape {
   bool results_in_memory = true;
   bool row_major = false;
   bool float_data = false;
+  bool on_device = false;          ///< the engines run on a device: plan the host's part
   bool may_extend = false;         ///< cross-validation on automatic grids: they may double once
   bool any_ridge = false;          ///< some l1_ratio is 0
   double smallest_l1_ratio = 1.0;  ///< above 0
@@ -36,7 +37,8 @@ struct CallPlan {
   Index responses_per_tile = 0;
   Index n_tiles = 0;
   int threads = 0;
-  double seconds = 0.0;
+  double seconds = 0.0;       ///< on the CPU with these threads
+  double core_seconds = 0.0;  ///< on one core, so that a choice made from it knows no threads
   std::size_t bytes() const {
     return fixed_bytes + static_cast<std::size_t>(responses_per_tile) * response_bytes +
            result_bytes;
@@ -49,6 +51,10 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads);
 /// The engine for problems of one l1_ratio: the one asked for, else ridge at 0, proximal gradient
 /// where a small l1_ratio and p > n make supports larger than n, active set otherwise.
 Engine engine_for(const CallShape& shape, const Options& options, double l1_ratio);
+
+/// Device auto takes a device from this many seconds of one core on. Opening a device and bringing
+/// X there takes tenths of a second. Untuned: no GPU has run this yet.
+constexpr double kDevicePaysSeconds = 2.0;
 
 /// Memory the process may still take, from /proc/meminfo and the control group.
 std::size_t available_memory();

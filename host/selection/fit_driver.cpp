@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <mutex>
 #include <sstream>
 
@@ -11,6 +12,7 @@
 #include "model/memory_sink.hpp"
 #include "selection/choose_lambda.hpp"
 #include "selection/cost_model.hpp"
+#include "selection/device_choice.hpp"
 #include "selection/validate.hpp"
 #include "setup/certificate.hpp"
 #include "thresher/error.hpp"
@@ -103,7 +105,7 @@ class Call {
     for (const double ratio : options.l1_ratio) {
       if (ratio > 0.0) shape_.smallest_l1_ratio = std::min(shape_.smallest_l1_ratio, ratio);
     }
-    plan_ = plan_call(shape_, options, pool_.n_threads());
+    choose_where();
   }
 
   Plan plan() const {
@@ -116,12 +118,16 @@ class Call {
     out.engine = plan_.engine;
     out.mode = plan_.mode;
     out.threads = plan_.threads;
+    out.device = device_.accelerator ? Device::kCuda : Device::kCpu;
+    out.device_name = device_.name;
+    out.device_note = device_.note;
     out.seconds = plan_.seconds;
     return out;
   }
 
   RunStats run(ModelSink& sink) {
     set_up();
+    note_device();
     sink.begin(header());
     control_.set_total(n_fits());
     for (Index first = 0; first < shape_.n_responses; first += plan_.responses_per_tile) {
@@ -134,10 +140,39 @@ class Call {
     stats_.threads = pool_.n_threads();
     stats_.planned_bytes = plan_.bytes();
     stats_.solve_seconds = control_.seconds();
+    note_device();
+    sink.amend(metadata());
     return stats_;
   }
 
  private:
+  /// Device and plan. With device auto the plan leaves room for what the CPU needs, in case the
+  /// device is given up.
+  void choose_where() {
+    const int threads = pool_.n_threads();
+    if (options_.device != Device::kCuda) plan_ = plan_call(shape_, options_, threads);
+    cpu_panels_ = plan_.half_panels;
+    cpu_columns_ = plan_.build_columns;
+    device_ = choose_device(function_, options_, plan_.core_seconds);
+    if (!device_.accelerator) return;
+    shape_.on_device = true;
+    const CallPlan there = plan_call(shape_, options_, threads);
+    if (options_.device == Device::kCuda) {
+      plan_ = there;
+    } else {
+      plan_.half_panels = there.half_panels;
+      plan_.build_columns = there.build_columns;
+    }
+  }
+
+  void note_device() {
+    stats_.device = device_.accelerator ? Device::kCuda : Device::kCpu;
+    stats_.device_name = device_.name;
+    stats_.device_note = device_.note;
+    const std::string rung = control_.device_note();
+    if (device_.accelerator && !rung.empty()) stats_.device_note = "cuda: " + rung;
+  }
+
   Index n_fits() const {
     return shape_.n_responses * shape_.n_l1_ratios * (1 + n_folds_) * shape_.n_lambdas;
   }
@@ -199,7 +234,12 @@ class Call {
     out.n_l1_ratios = shape_.n_l1_ratios;
     out.n_folds = n_folds_;
     out.l1_ratio = options_.l1_ratio;
-    auto& m = out.metadata;
+    out.metadata = metadata();
+    return out;
+  }
+
+  std::map<std::string, std::string> metadata() const {
+    std::map<std::string, std::string> m;
     const auto number = [](double value) {
       std::ostringstream text;
       text.precision(17);
@@ -208,7 +248,9 @@ class Call {
     };
     m["engine"] = name(options_.engine);
     m["mode"] = name(plan_.mode);
-    m["device"] = "cpu";
+    m["device"] = name(stats_.device);
+    if (!stats_.device_name.empty()) m["device_name"] = stats_.device_name;
+    if (!stats_.device_note.empty()) m["device_note"] = stats_.device_note;
     m["tol"] = number(control_.tol());
     m["intercept"] = options_.intercept ? "true" : "false";
     m["standardize"] = options_.standardize ? "true" : "false";
@@ -221,7 +263,7 @@ class Call {
       m["seed"] = cv_->fold_id.empty() ? std::to_string(cv_->seed) : std::string("folds given");
       m["keep"] = options_.keep_chosen ? "chosen" : "path";
     }
-    return out;
+    return m;
   }
 
   /// Everything a tile's response needs until it is handed over.
@@ -449,27 +491,10 @@ class Call {
       (share == shares.end() ? shares.emplace_back(engine, std::vector<Problem>()) : *share)
           .second.push_back(problem);
     }
-    for (auto& [engine, share] : shares) {
-      std::vector<Problem>* part = &share;
-      Collector collector(part->size(), *part,
-                          cv_ == nullptr ? options_.early_stop : std::optional<double>(),
-                          keep_fold_end);
-      const Batch batch{*columns_, *part, options_, shape_.predictions, panels_.get()};
-      switch (engine) {
-        case Engine::kRidge:
-          solve_ridge(batch, pool_, control_, collector);
-          break;
-        case Engine::kProximalGradient:
-          solve_proximal_gradient(batch, pool_, control_, collector);
-          break;
-        case Engine::kReference:
-          solve_reference(batch, pool_, control_, collector);
-          break;
-        default:
-          solve_active_set(batch, plan_.mode, pool_, control_, collector);
-      }
-      for (std::size_t i = 0; i < part->size(); ++i) {
-        const Problem& problem = (*part)[i];
+    for (const auto& [engine, share] : shares) {
+      Collector collector = solve_share(engine, share, keep_fold_end);
+      for (std::size_t i = 0; i < share.size(); ++i) {
+        const Problem& problem = share[i];
         TileResponse& response = tile[at(problem.response - first)];
         std::vector<Fit>& fits = response.fits[at(problem.l1_ratio_index)][at(problem.fold + 1)];
         if (problem.fold < 0) {
@@ -480,6 +505,74 @@ class Call {
         std::move(fresh.begin(), fresh.end(), std::back_inserter(fits));
       }
     }
+  }
+
+  /// On the device while there is one; what it fails at is solved again on the CPU.
+  Collector solve_share(Engine engine, const std::vector<Problem>& share, bool keep_fold_end) {
+    const auto fresh = [&] {
+      return Collector(share.size(), share,
+                       cv_ == nullptr ? options_.early_stop : std::optional<double>(),
+                       keep_fold_end);
+    };
+    if (device_.accelerator && engine != Engine::kReference) {
+      const Index counted = control_.counted();
+      try {
+        Collector collector = fresh();
+        run_engine(engine, share, device_.accelerator.get(), collector);
+        return collector;
+      } catch (const Error& error) {
+        if (error.code() != Errc::kOutOfMemory && error.code() != Errc::kDevice) throw;
+        give_up_device(error, counted);
+      }
+      control_.take_back_to(counted);
+    }
+    Collector collector = fresh();
+    run_engine(engine, share, nullptr, collector);
+    return collector;
+  }
+
+  void run_engine(Engine engine, const std::vector<Problem>& share, Accelerator* accelerator,
+                  Collector& collector) {
+    const Batch batch{*columns_, share, options_, shape_.predictions, panels_.get(), accelerator};
+    switch (engine) {
+      case Engine::kRidge:
+        solve_ridge(batch, pool_, control_, collector);
+        break;
+      case Engine::kProximalGradient:
+        solve_proximal_gradient(batch, pool_, control_, collector);
+        break;
+      case Engine::kReference:
+        solve_reference(batch, pool_, control_, collector);
+        break;
+      default:
+        solve_active_set(batch, plan_.mode, pool_, control_, collector);
+    }
+  }
+
+  /// The last rung: the CPU for the rest of the call or, if the caller insists on the device, an
+  /// error that says what failed.
+  void give_up_device(const Error& error, Index fits_before) {
+    std::string failure = error.what();
+    if (error.code() == Errc::kOutOfMemory) {
+      try {
+        const AcceleratorInfo info = device_.accelerator->info();
+        failure += "; " + std::to_string(info.free_bytes) + " of " +
+                   std::to_string(info.total_bytes) + " bytes are free on the device";
+      } catch (const Error&) {
+        // A device that cannot even say this has nothing to add to the first failure.
+      }
+    }
+    device_.accelerator.reset();
+    if (options_.device == Device::kCuda) {
+      throw Error(error.code(), function_ + ": device cuda failed: " + failure);
+    }
+    device_.note = "cuda was given up after " + std::to_string(fits_before) + " of " +
+                   std::to_string(n_fits()) + " fits: " + failure;
+    if (cpu_panels_ && !panels_) {
+      panels_ = std::make_unique<HalfPanels>(shape_.n_samples, shape_.n_features);
+      columns_->for_each(pool_, [this](Index j, const double* x) { panels_->set_column(j, x); });
+    }
+    if (cpu_columns_) columns_->build_all(pool_);
   }
 
   void extend(std::vector<TileResponse>& tile, Index first, std::vector<ResponseResult>& results) {
@@ -620,6 +713,8 @@ class Call {
   Index n_folds_ = 0;
   CallShape shape_;
   CallPlan plan_;
+  DeviceChoice device_;
+  bool cpu_panels_ = false, cpu_columns_ = false;  // what the CPU's engines want set up
   std::unique_ptr<HalfPanels> panels_;
   std::unique_ptr<Columns> columns_;
   std::vector<std::shared_ptr<const RowWeighting>> shared_weightings_;

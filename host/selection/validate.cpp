@@ -187,6 +187,9 @@ void validate(const std::string& function, const Data& data, const Options& opti
       }
     }
   }
+  if (options.engine == Engine::kReference && options.device == Device::kCuda) {
+    refuse(function, "device", "be auto or cpu for engine reference", "cuda");
+  }
   if (options.engine == Engine::kRidge) {
     for (const double ratio : options.l1_ratio) {
       if (ratio != 0.0) refuse(function, "l1_ratio", "be 0 for engine ridge", number(ratio));

@@ -1,5 +1,7 @@
 #include "setup/run_control.hpp"
 
+#include <algorithm>
+
 namespace thresher {
 namespace {
 constexpr double kReportInterval = 0.1;  // seconds
@@ -38,7 +40,18 @@ void RunControl::count(Index fits) {
   const double now = seconds();
   if (now - last_report_ < kReportInterval && done < total_) return;
   last_report_ = now;
-  observer_->progress({done, total_.load(), now});
+  most_reported_ = std::max(most_reported_, done);
+  observer_->progress({most_reported_, total_.load(), now});
+}
+
+void RunControl::note_device(const std::string& note) {
+  const std::lock_guard lock(note_mutex_);
+  device_note_ = note;
+}
+
+std::string RunControl::device_note() const {
+  const std::lock_guard lock(note_mutex_);
+  return device_note_;
 }
 
 }  // namespace thresher

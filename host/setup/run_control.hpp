@@ -4,6 +4,7 @@
 #include <chrono>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include "setup/problem.hpp"
 #include "thresher/observer.hpp"
@@ -25,6 +26,16 @@ class RunControl {
   void set_total(Index fits) { total_ = fits; }
   /// Counts finished fits and reports progress.
   void count(Index fits);
+  Index counted() const { return done_; }
+  /// Forgets the fits counted since counted() was `done`: they are computed again. Progress that
+  /// was reported stands until they are.
+  void take_back_to(Index done) { done_ = done; }
+
+  /// How a device got along, if not as planned: "512 of 2048 problems at a time (memory)". The last
+  /// word counts. From any thread.
+  void note_device(const std::string& note);
+  std::string device_note() const;
+
   double seconds() const;
 
  private:
@@ -39,6 +50,9 @@ class RunControl {
   mutable std::atomic<int> stopped_{0};
   std::mutex report_mutex_;
   double last_report_ = -1.0;
+  Index most_reported_ = 0;
+  mutable std::mutex note_mutex_;
+  std::string device_note_;
 };
 
 /// Where engines hand over fits. For one problem: one thread, ascending lambda index.

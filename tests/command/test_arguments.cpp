@@ -178,13 +178,14 @@ TEST(Arguments, NameOptionRuleAndValue) {
   EXPECT_EQ(with("--threads", "0"), "--threads: must be a whole number of at least 1, got '0'");
 }
 
-TEST(Arguments, SayWhyThereIsNoGpu) {
-  const std::string message = refusal(
-      [] {
-        parse({"path", "-x", "X", "-o", "m", "--device", "cuda"});
-      },
-      Errc::kDevice);
-  EXPECT_EQ(message, "--device: cuda is not available: this build has no CUDA backend");
+TEST(Arguments, NameTheDevice) {
+  const auto device = [](const char* word) {
+    return std::get<FitArguments>(parse({"path", "-x", "X", "-o", "m", "--device", word}))
+        .options.device;
+  };
+  EXPECT_EQ(device("auto"), Device::kAuto);
+  EXPECT_EQ(device("cpu"), Device::kCpu);
+  EXPECT_EQ(device("cuda"), Device::kCuda);
 }
 
 TEST(Arguments, GiveHelpAndVersionWithoutWork) {

@@ -65,8 +65,8 @@ TEST_F(CommandTest, RefusesBadArguments) {
   expect_refused({"fit"}, 2, "");
   expect_refused({"path", "-x", "X.npy", "-o", "m", "--tol", "abc"}, 2,
                  "--tol: must be a number, got 'abc'");
-  expect_refused({"path", "-x", "X.npy", "-o", "m", "--device", "cuda"}, 1,
-                 "this build has no CUDA backend");
+  expect_refused({"path", "-x", "X.npy", "-o", "m", "--device", "gpu"}, 2,
+                 "--device: must be one of auto, cpu, cuda, got 'gpu'");
   expect_refused({"path", "-x", "X.npy", "-o", "m", "--no-such-option"}, 2, "--no-such-option");
   expect_refused({"path", "-y", "Y.npy", "-o", "m"}, 2, "-x is required");
   expect_refused({"simulate", "--rows", "0", "--features", "5", "-o", "s"}, 2,
@@ -85,11 +85,12 @@ TEST_F(CommandTest, PrintsHelpAndVersionOnStdout) {
 TEST_F(CommandTest, DescribesItself) {
   const auto info = nlohmann::json::parse(expect_code({"info", "--json"}, 0).out);
 
-  for (const char* key : {"version", "compiler", "blas", "instruction_set", "device"}) {
+  for (const char* key :
+       {"version", "compiler", "blas", "instruction_set", "device", "device_library"}) {
     EXPECT_FALSE(info.at(key).get<std::string>().empty()) << key;
   }
   EXPECT_GE(info.at("threads_available").get<int>(), 1);
-  EXPECT_EQ(info.at("why_no_gpu"), "this build has no CUDA backend");
+  EXPECT_EQ(info.at("device") == "cuda", info.at("device_why_not") == "");
   EXPECT_NE(expect_code({"info"}, 0).out.find(info.at("version").get<std::string>()),
             std::string::npos);
 }

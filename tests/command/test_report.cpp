@@ -95,6 +95,7 @@ RunReport report_of(Index n_responses, bool with_cv,
   report.stats.n_fits = 6 * n_responses;
   report.stats.worst_gap = 3e-9;
   report.stats.threads = 2;
+  report.stats.device_note = "no CUDA device is present";
   report.stats.planned_bytes = 12345;
   report.seconds = {0.5, 1.5, 0.25};
   report.peak_memory_bytes = std::size_t{3} << 20;
@@ -193,7 +194,9 @@ TEST(ReportText, ShowsNamesErrorsAndLargestFeaturesOfCv) {
   EXPECT_TRUE(contains(text, "112 ± 3")) << text;
   EXPECT_TRUE(contains(text, "e -2, d 0.5")) << text;
   EXPECT_TRUE(contains(text, "worst relative gap 3.0e-09, all ended well")) << text;
-  EXPECT_TRUE(contains(text, "engine active-set, mode residual, 2 threads, peak memory 3 MB"))
+  EXPECT_TRUE(contains(text,
+                       "engine active-set, mode residual, 2 threads, peak memory 3 MB\n"
+                       "device: cpu (no CUDA device is present)\n"))
       << text;
   EXPECT_FALSE(contains(text, "hint")) << text;
 }

@@ -14,7 +14,8 @@ namespace thresher {
 /// Fits a path of lambdas for every response and l1_ratio on all rows.
 /// Repeat   Same bits for any number of threads.
 /// Throws   Error{kInvalidArgument} for bad input, naming the argument, the rule and the value;
-///          Error{kOutOfMemory} if not even one response fits the memory limit.
+///          Error{kOutOfMemory} if not even one response fits the memory limit;
+///          Error{kDevice}, or kOutOfMemory from the device, only if options.device is kCuda.
 THRESHER_API Model fit_path(const Data& data, const Options& options = {},
                             Observer* observer = nullptr);
 
@@ -52,7 +53,9 @@ struct Plan {
   Engine engine = Engine::kAuto;
   Mode mode = Mode::kAuto;
   int threads = 0;
-  double seconds = 0.0;                   ///< estimate from flops and bytes; order of magnitude
+  Device device = Device::kCpu;          ///< where it would run; opened only if it may be used
+  std::string device_name, device_note;  ///< as in RunStats
+  double seconds = 0.0;  ///< on the CPU: estimate from flops and bytes; order of magnitude
   THRESHER_API std::string text() const;  ///< the plan as a few lines for people
 };
 

@@ -37,7 +37,12 @@ struct RunStats {
   Index n_tiles = 0;
   int threads = 0;
   std::size_t planned_bytes = 0;
-  bool interrupted = false;  ///< cancelled or out of time
+  bool interrupted = false;      ///< cancelled or out of time
+  Device device = Device::kCpu;  ///< where all fits ran; kCpu if a device was given up on the way
+  std::string device_name;       ///< of the device, or empty
+  /// Why not on a device, or what it took to stay there ("cuda: 512 of 2048 problems at a time
+  /// (memory)"); empty if there is nothing to say.
+  std::string device_note;
 };
 
 /// All fits of a run: R responses, A l1_ratios, L lambdas. Fit (r, a, l) has the flat number
@@ -103,6 +108,9 @@ class THRESHER_API ModelSink {
   virtual ~ModelSink() = default;
   virtual void begin(const ModelHeader& header) = 0;
   virtual void take(ResponseResult&& result) = 0;
+  /// Called once after the last take: metadata as it stands now that everything has run, in place
+  /// of the header's.
+  virtual void amend(const std::map<std::string, std::string>&) {}
 };
 
 }  // namespace thresher

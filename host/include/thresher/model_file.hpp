@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 
@@ -29,6 +30,7 @@ class THRESHER_API ModelFileWriter : public ModelSink {
   void set_names(std::vector<std::string> features, std::vector<std::string> responses);
   void begin(const ModelHeader& header) override;
   void take(ResponseResult&& result) override;
+  void amend(const std::map<std::string, std::string>& metadata) override;
   /// Writes the file and moves it into place. Responses that were never taken are "not computed".
   void finish();
 

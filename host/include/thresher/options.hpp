@@ -56,12 +56,12 @@ struct Options {
 
   Engine engine = Engine::kAuto;
   Mode mode = Mode::kAuto;
-  Device device = Device::kAuto;
-  int threads = 0;             ///< 0: one per processor this process may use
-  std::size_t max_memory = 0;  ///< bytes this call may add; 0: 80 % of what is free
-  bool proven_skip = true;     ///< skip passes over X by a proven bound; never changes the answer
-  bool low_precision = true;   ///< certify inactive features in half precision with a bound
-  Index look_ahead = 4;        ///< most lambdas solved before X is read once for all of them
+  Device device = Device::kAuto;  ///< kCuda: refused if there is none; kAuto never is
+  int threads = 0;                ///< 0: one per processor this process may use
+  std::size_t max_memory = 0;     ///< bytes this call may add; 0: 80 % of what is free
+  bool proven_skip = true;    ///< skip passes over X by a proven bound; never changes the answer
+  bool low_precision = true;  ///< certify inactive features in half precision with a bound
+  Index look_ahead = 4;       ///< most lambdas solved before X is read once for all of them
 };
 
 /// How folds are made and what is returned beside the model.

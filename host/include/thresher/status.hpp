@@ -31,8 +31,9 @@ enum class Engine : std::uint8_t {
 /// kAuto is a request, or says that the engine that ran knows no modes.
 enum class Mode : std::uint8_t { kAuto = 0, kGram = 1, kResidual = 2 };
 
-/// Where the work runs.
-enum class Device : std::uint8_t { kAuto = 0, kCpu = 1 };
+/// Where the work runs (docs/device.md). kAuto is only ever a request: the device if there is one
+/// and the work is large enough for it, else the CPU.
+enum class Device : std::uint8_t { kAuto = 0, kCpu = 1, kCuda = 2 };
 
 /// The words used by the command, the model file's documentation and messages, such as
 /// "converged" or "active-set".
