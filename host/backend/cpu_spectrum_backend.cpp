@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "backend/blas.hpp"
+#include "backend/lanczos.hpp"
 #include "backend/spectrum_backend.hpp"
 #include "thresher/error.hpp"
 
@@ -294,55 +295,15 @@ class CpuSpectrumBackend : public SpectrumBackend {
 
   double top_eigenvalue(const RidgeSystem& s) const override {
     if (s.m == 0 || s.p == 0) return 0.0;
-    // Lanczos with full reorthogonalisation on A'A or A A', from a fixed start that favours no
-    // direction; the largest Ritz value converges from below.
-    const Index k = std::min(s.m, s.p), steps = std::min<Index>(k, 80);
     const bool rows = s.m < s.p;
-    std::vector<double> basis(product(k, steps + 1)), other(at(std::max(s.m, s.p)));
-    std::vector<double> diagonal, off;
-    double norm = 0.0;
-    for (Index i = 0; i < k; ++i) {
-      basis[at(i)] = 1.0 + 0.5 * std::sin(1.0 + 1.7 * static_cast<double>(i));
-      norm += basis[at(i)] * basis[at(i)];
-    }
-    for (Index i = 0; i < k; ++i) basis[at(i)] /= std::sqrt(norm);
-    double ritz = 0.0;
-    for (Index step = 0; step < steps; ++step) {
-      const double* v = basis.data() + step * k;
-      double* next = basis.data() + (step + 1) * k;
-      blas::gemv(rows, s.m, s.p, 1.0, s.A.data(), s.m, v, 0.0, other.data());
-      blas::gemv(!rows, s.m, s.p, 1.0, s.A.data(), s.m, other.data(), 0.0, next);
-      double a = 0.0;
-      for (Index i = 0; i < k; ++i) a += v[i] * next[i];
-      diagonal.push_back(a);
-      for (int pass = 0; pass < 2; ++pass) {
-        for (Index l = 0; l <= step; ++l) {
-          const double* q = basis.data() + l * k;
-          double dot = 0.0;
-          for (Index i = 0; i < k; ++i) dot += q[i] * next[i];
-          for (Index i = 0; i < k; ++i) next[i] -= dot * q[i];
-        }
-      }
-      const double length = std::sqrt(sum_squares(k, next));
-      const Index size = step + 1;
-      std::vector<double> T(product(size, size), 0.0), w(at(size));
-      for (Index i = 0; i < size; ++i) {
-        T[at(i * size + i)] = diagonal[at(i)];
-        if (i + 1 < size) T[at(i * size + i + 1)] = off[at(i)];
-      }
-      if (!blas::symmetric_eigen(size, T.data(), size, w.data())) return ritz;
-      const double before = ritz;
-      ritz = w.back();
-      // The Ritz residual is length * (last entry of its vector); its square bounds the error.
-      const double last = T[at(size * size - 1)];
-      if (!(length * std::fabs(last) > 1e-7 * ritz) && step > 0 && ritz - before <= 1e-12 * ritz) {
-        break;
-      }
-      if (!(length > 1e-14 * ritz)) break;
-      off.push_back(length);
-      for (Index i = 0; i < k; ++i) next[i] /= length;
-    }
-    return ritz;
+    std::vector<double> other(at(std::max(s.m, s.p)));
+    return lanczos_top_eigenvalue(
+        std::min(s.m, s.p),
+        [&](const double* v, double* next) {
+          blas::gemv(rows, s.m, s.p, 1.0, s.A.data(), s.m, v, 0.0, other.data());
+          blas::gemv(!rows, s.m, s.p, 1.0, s.A.data(), s.m, other.data(), 0.0, next);
+        },
+        [](Index size, double* T, double* w) { return blas::symmetric_eigen(size, T, size, w); });
   }
 };
 
