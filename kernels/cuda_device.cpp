@@ -6,6 +6,7 @@
 #include "backend/accelerator.hpp"
 #include "cuda_check.hpp"
 #include "cuda_context.hpp"
+#include "cuda_spectrum_backend.hpp"
 #include "thresher/error.hpp"
 #include "thresher/version.hpp"
 
@@ -45,7 +46,8 @@ class CudaDevice final : public Accelerator {
     throw Error(Errc::kDevice, "cuda: no proximal backend in this build");
   }
   std::unique_ptr<SpectrumBackend> spectrum_backend() override {
-    throw Error(Errc::kDevice, "cuda: no spectrum backend in this build");
+    use_device(limits_);
+    return make_spectrum_backend(limits_);
   }
 
  private:

@@ -89,7 +89,8 @@ class Spectrum {
 };
 
 /// The steps of the ridge engine that touch matrices. host/engines/ridge_spectrum.cpp is written
-/// against these verbs alone, so that they can also run elsewhere.
+/// against these verbs alone, so that they can also run elsewhere. A matrix X at one address has
+/// the same values whenever it comes again: a backend may keep it.
 class SpectrumBackend {
  public:
   virtual ~SpectrumBackend() = default;

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "backend/accelerator.hpp"
 #include "backend/spectrum_backend.hpp"
 #include "engines/engine.hpp"
 #include "engines/ridge_system.hpp"
@@ -670,7 +671,9 @@ void RidgeRun::run() {
 }  // namespace
 
 void solve_ridge(const Batch& batch, const ThreadPool& pool, RunControl& control, FitSink& sink) {
-  RidgeRun(batch, cpu_spectrum_backend(), pool, control, sink).run();
+  std::unique_ptr<SpectrumBackend> device;
+  if (batch.accelerator != nullptr) device = batch.accelerator->spectrum_backend();
+  RidgeRun(batch, device ? *device : cpu_spectrum_backend(), pool, control, sink).run();
 }
 
 double ridge_top_eigenvalue(const Columns& columns, const Problem& problem) {

@@ -1,0 +1,40 @@
+#include "column_squares.cuh"
+
+#include "block_sums.cuh"
+#include "launch.cuh"
+#include "shared_array.cuh"
+
+namespace thresher::cuda {
+namespace {
+
+constexpr unsigned kBlockSize = 256;  // untuned: no GPU has run it yet
+
+// A block takes a column, its threads every kBlockSize-th entry.
+__global__ void __launch_bounds__(kBlockSize) column_squares_kernel(ColumnSquares step) {
+  THRESHER_SHARED_ARRAY(double, scratch, kMostWarps);
+  for (Index c = blockIdx.x; c < step.cols; c += gridDim.x) {
+    const double* x = step.X + c * step.rows;
+    double sum = 0.0;
+    if (step.V == nullptr) {
+      for (Index i = threadIdx.x; i < step.rows; i += kBlockSize) sum += x[i] * x[i];
+    } else {
+      const double* v = step.V + c * step.rows;
+      const double scale = step.scale[c];
+      for (Index i = threadIdx.x; i < step.rows; i += kBlockSize) {
+        const double d = x[i] - v[i] * scale;
+        sum += d * d;
+      }
+    }
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) step.out[c] = sum;
+  }
+}
+
+}  // namespace
+
+void column_squares(const ColumnSquares& step, cudaStream_t stream) {
+  launch("column_squares_kernel", column_squares_kernel, {dim3(grid_x(step.cols)), kBlockSize},
+         stream, step);
+}
+
+}  // namespace thresher::cuda
