@@ -600,7 +600,8 @@ class Call {
       extended.push_back(t);
     }
     if (more.empty()) return;
-    control_.set_total(n_fits() + static_cast<Index>(more.size()) * shape_.n_lambdas);
+    extended_fits_ += static_cast<Index>(more.size()) * shape_.n_lambdas;
+    control_.set_total(n_fits() + extended_fits_);
     solve(more, false, tile, first);
     for (const std::size_t t : extended) results[t] = combine(tile[t]);
   }
@@ -711,6 +712,7 @@ class Call {
   RunControl control_;
   std::vector<Index> fold_;
   Index n_folds_ = 0;
+  Index extended_fits_ = 0;  // on grids that were extended, all tiles
   CallShape shape_;
   CallPlan plan_;
   DeviceChoice device_;

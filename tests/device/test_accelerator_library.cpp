@@ -59,13 +59,14 @@ TEST_F(AcceleratorLibrary, CanBeOpenedTwiceAndClosedInAnyOrder) {
 /// The Error's code belongs to the library, which must not be unmapped under it.
 TEST_F(AcceleratorLibrary, AnErrorOfADeviceOutlivesIt) {
   use_library(THRESHER_FAKE_ACCELERATOR);
+  setenv("THRESHER_FAKE_DEVICE", "no info", 1);
   try {
     std::string why_not;
-    open_accelerator(why_not)->spectrum_backend();
+    open_accelerator(why_not)->info();
     FAIL() << "no error";
   } catch (const Error& error) {
-    EXPECT_EQ(error.code(), Errc::kOutOfMemory);
-    EXPECT_STREQ(error.what(), "fake: spectrum_backend ran out of memory");
+    EXPECT_EQ(error.code(), Errc::kDevice);
+    EXPECT_STREQ(error.what(), "fake: the device says nothing");
   }
 }
 
