@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -516,6 +517,41 @@ TEST_F(FaultTest, KernelThatDiesSticksToTheDevice) {
   void* p = nullptr;
   EXPECT_EQ(cudaMalloc(&p, 8), cudaErrorIllegalAddress);
   EXPECT_EQ(cudaGetLastError(), cudaErrorIllegalAddress);
+}
+
+// ---- settings from outside, verdict at exit ----
+
+TEST_F(FaultTest, EnvironmentChoosesTheSchedule) {
+  setenv("THRESHER_EMULATOR_ORDER", "reverse", 1);
+  setenv("THRESHER_EMULATOR_STREAMS", "random", 1);
+  setenv("THRESHER_EMULATOR_SEED", "42", 1);
+  setenv("THRESHER_EMULATOR_MEMORY", "123456", 1);
+  const Config config = control().environment();
+  setenv("THRESHER_EMULATOR_ORDER", "backwards", 1);
+
+  EXPECT_EQ(config.order, Order::kReverse);
+  EXPECT_EQ(config.streams, Streams::kRandom);
+  EXPECT_EQ(config.seed, 42u);
+  EXPECT_EQ(config.memory, 123456u);
+  EXPECT_EXIT((void)control().environment(), testing::ExitedWithCode(97),
+              "THRESHER_EMULATOR_ORDER has no value 'backwards'");
+  for (const char* name : {"ORDER", "STREAMS", "SEED", "MEMORY"}) {
+    unsetenv((std::string("THRESHER_EMULATOR_") + name).c_str());
+  }
+}
+
+TEST_F(FaultTest, StrictProgramsFailAtExit) {
+  const auto end_with = [](bool leak, bool strict) {
+    if (strict) setenv("THRESHER_EMULATOR_STRICT", "1", 1);
+    void* p = nullptr;
+    cuda::check(cudaMalloc(&p, 8), "cudaMalloc");
+    if (!leak) (void)cudaFree(p);
+    std::exit(0);
+  };
+
+  EXPECT_EXIT(end_with(true, true), testing::ExitedWithCode(97), "leaked 8 bytes of device memory");
+  EXPECT_EXIT(end_with(true, false), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(end_with(false, true), testing::ExitedWithCode(0), "");
 }
 
 }  // namespace
