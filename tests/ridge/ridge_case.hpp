@@ -17,6 +17,9 @@
 
 namespace thresher::testing_ridge {
 
+/// What solve() hands to the engine; null: the CPU. A fixture may set it for the time of a test.
+inline Accelerator* accelerator = nullptr;
+
 inline std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
 /// Everything a ridge run needs, in the user's units; column-major.
@@ -165,7 +168,7 @@ inline Solved solve(const Case& c, int threads = 1, double tol = 1e-7, Index sto
   out.answers.next.assign(s.problems.size(), 0);
   for (auto& path : out.answers.fits) path.resize(c.lambda.size());
   RunControl control(s.options, tol, nullptr);
-  const Batch batch{*s.columns, s.problems, s.options, true};
+  const Batch batch{*s.columns, s.problems, s.options, true, nullptr, accelerator};
   solve_ridge(batch, *s.pool, control, out.answers);
   out.problems = s.problems;
   return out;

@@ -9,13 +9,36 @@
 #include "backend/spectrum_backend.hpp"
 #include "ridge_case.hpp"
 #include "setup/certificate.hpp"
+#include "test_device.hpp"
 
 namespace thresher {
 namespace {
 
 using namespace testing_ridge;
+using testing_device::TestDevice;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// The engine on every device there is.
+class RidgeSpectrum : public testing::TestWithParam<const char*> {
+ protected:
+  RidgeSpectrum() : device_(GetParam()) {}
+
+  void SetUp() override {
+    if (!device_.there()) GTEST_SKIP() << GetParam() << ": " << device_.why_not();
+    accelerator = device_.accelerator();
+  }
+  void TearDown() override {
+    accelerator = nullptr;
+    device_.check();
+  }
+
+ private:
+  TestDevice device_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Devices, RidgeSpectrum, testing::Values("cpu", "cuda"),
+                         [](const auto& device) { return std::string(device.param); });
 
 /// Every full-data fit against elimination in long double, and its gap recomputed by certify.
 void expect_exact(const Case& c, double tol = 1e-12) {
@@ -63,15 +86,15 @@ Case with_lambdas(Case c, std::vector<double> lambda) {
   return c;
 }
 
-TEST(RidgeSpectrum, MatchesEliminationColumnSpace) {
+TEST_P(RidgeSpectrum, MatchesEliminationColumnSpace) {
   expect_exact(with_lambdas(random_case(40, 8, 2, 1), {100.0, 1.0, 1e-3, 1e-8}));
 }
 
-TEST(RidgeSpectrum, MatchesEliminationRowSpace) {
+TEST_P(RidgeSpectrum, MatchesEliminationRowSpace) {
   expect_exact(with_lambdas(random_case(15, 25, 3, 2), {100.0, 1.0, 1e-3, 1e-6}));
 }
 
-TEST(RidgeSpectrum, WeightsAndZeroWeights) {
+TEST_P(RidgeSpectrum, WeightsAndZeroWeights) {
   for (const Index p : {6, 40}) {
     Case c = with_lambdas(random_case(20, p, 2, 3), {3.0, 0.02});
     for (Index i = 0; i < c.n; ++i) c.weight.push_back(static_cast<double>(i % 4) * 0.7);
@@ -80,7 +103,7 @@ TEST(RidgeSpectrum, WeightsAndZeroWeights) {
   }
 }
 
-TEST(RidgeSpectrum, WithoutIntercept) {
+TEST_P(RidgeSpectrum, WithoutIntercept) {
   for (const Index p : {6, 40}) {
     Case c = with_lambdas(random_case(20, p, 2, 4), {3.0, 0.02});
     c.intercept = false;
@@ -88,7 +111,7 @@ TEST(RidgeSpectrum, WithoutIntercept) {
   }
 }
 
-TEST(RidgeSpectrum, FactorsUnpenalisedExcludedAndOwnRidge) {
+TEST_P(RidgeSpectrum, FactorsUnpenalisedExcludedAndOwnRidge) {
   for (const Index p : {7, 40}) {
     for (const bool intercept : {true, false}) {
       Case c = with_lambdas(random_case(20, p, 2, 5), {3.0, 0.02});
@@ -107,7 +130,7 @@ TEST(RidgeSpectrum, FactorsUnpenalisedExcludedAndOwnRidge) {
   }
 }
 
-TEST(RidgeSpectrum, FixedRidgeBesideLambda) {
+TEST_P(RidgeSpectrum, FixedRidgeBesideLambda) {
   for (const Index p : {7, 60}) {  // 60: one system per lambda
     Case c = with_lambdas(random_case(20, p, 2, 6), {3.0, 0.5, 0.02});
     for (Index j = 0; j < p; ++j) {
@@ -118,7 +141,7 @@ TEST(RidgeSpectrum, FixedRidgeBesideLambda) {
   }
 }
 
-TEST(RidgeSpectrum, FixedRidgeThatIsAMultipleShiftsLambda) {
+TEST_P(RidgeSpectrum, FixedRidgeThatIsAMultipleShiftsLambda) {
   for (const Index p : {7, 60}) {
     Case c = with_lambdas(random_case(20, p, 1, 7), {3.0, 0.02, 0.0});
     for (Index j = 0; j < p; ++j) {
@@ -129,7 +152,7 @@ TEST(RidgeSpectrum, FixedRidgeThatIsAMultipleShiftsLambda) {
   }
 }
 
-TEST(RidgeSpectrum, StandardizeAndDropout) {
+TEST_P(RidgeSpectrum, StandardizeAndDropout) {
   for (const Index p : {7, 60}) {
     Case c = with_lambdas(random_case(20, p, 2, 8), {3.0, 0.02});
     c.standardize = true;
@@ -141,7 +164,7 @@ TEST(RidgeSpectrum, StandardizeAndDropout) {
   }
 }
 
-TEST(RidgeSpectrum, ExtremeScales) {
+TEST_P(RidgeSpectrum, ExtremeScales) {
   for (const double scale : {1e-150, 1e-4, 1e150}) {
     for (const Index p : {6, 30}) {
       Case c = with_lambdas(random_case(20, p, 1, 9), {0.5, 0.01});
@@ -165,7 +188,7 @@ TEST(RidgeSpectrum, ExtremeScales) {
   }
 }
 
-TEST(RidgeSpectrum, LambdaZeroFullRankIsLeastSquares) {
+TEST_P(RidgeSpectrum, LambdaZeroFullRankIsLeastSquares) {
   for (const double l1_ratio : {0.0, 1.0}) {
     Case c = with_lambdas(random_case(40, 8, 2, 10), {0.0});
     c.l1_ratio = l1_ratio;
@@ -173,7 +196,7 @@ TEST(RidgeSpectrum, LambdaZeroFullRankIsLeastSquares) {
   }
 }
 
-TEST(RidgeSpectrum, LambdaZeroDeficientIsTheLimit) {
+TEST_P(RidgeSpectrum, LambdaZeroDeficientIsTheLimit) {
   for (const Index p : {8, 30}) {  // 8: a duplicated column; 30: more columns than rows
     Case c = with_lambdas(random_case(20, p, 2, 11), {1e-7, 0.0});
     for (Index i = 0; i < c.n; ++i) c.X[at(3 * c.n + i)] = c.X[at(i)];
@@ -198,7 +221,7 @@ TEST(RidgeSpectrum, LambdaZeroDeficientIsTheLimit) {
   }
 }
 
-TEST(RidgeSpectrum, DependentUnpenalisedColumnsAreFlagged) {
+TEST_P(RidgeSpectrum, DependentUnpenalisedColumnsAreFlagged) {
   Case c = with_lambdas(random_case(20, 6, 1, 12), {0.5});
   for (Index i = 0; i < c.n; ++i) c.X[at(3 * c.n + i)] = c.X[at(i)];
   c.v = {0.0, 1.0, 1.0, 0.0, 1.0, 1.0};
@@ -249,7 +272,7 @@ void expect_folds_as_alone(Case c, double tol, Index only = -1) {
   }
 }
 
-TEST(RidgeSpectrum, FoldsEqualFittingTheirRowsAlone) {
+TEST_P(RidgeSpectrum, FoldsEqualFittingTheirRowsAlone) {
   for (const Index p : {6, 40}) {
     Case c = with_lambdas(random_case(24, p, 2, 13), {50.0, 1.0, 1e-2, 1e-6});
     expect_folds_as_alone(c, 1e-11);
@@ -261,7 +284,7 @@ TEST(RidgeSpectrum, FoldsEqualFittingTheirRowsAlone) {
   }
 }
 
-TEST(RidgeSpectrum, FoldsWithFactorsAndFixedRidge) {
+TEST_P(RidgeSpectrum, FoldsWithFactorsAndFixedRidge) {
   for (const Index p : {7, 60}) {
     Case c = with_lambdas(random_case(24, p, 2, 14), {5.0, 0.05});
     for (Index j = 0; j < p; ++j) {
@@ -283,7 +306,7 @@ TEST(RidgeSpectrum, FoldsWithFactorsAndFixedRidge) {
 }
 
 // A held-out row a million times larger drags the plain mean: the column is centred directly then.
-TEST(RidgeSpectrum, FoldsWithADraggedMean) {
+TEST_P(RidgeSpectrum, FoldsWithADraggedMean) {
   for (const Index p : {6, 40}) {
     Case c = with_lambdas(random_case(24, p, 1, 15), {1.0, 1e-2});
     c.X[at(2 * c.n + 5)] = 1e7;
@@ -291,10 +314,12 @@ TEST(RidgeSpectrum, FoldsWithADraggedMean) {
   }
 }
 
-TEST(RidgeSpectrum, SameBitsForAnyThreadCount) {
+TEST_P(RidgeSpectrum, SameBitsForAnyThreadCount) {
   for (const Index p : {9, 50}) {
-    Case c = with_lambdas(random_case(30, p, 40, 16), {});
-    for (int l = 0; l < 30; ++l) c.lambda.push_back(100.0 * std::pow(0.5, l));
+    // On the CPU enough columns for several tasks per fold; emulated ones are slow.
+    Case c = with_lambdas(random_case(30, p, accelerator == nullptr ? 40 : 4, 16), {});
+    for (int l = 0; l < (accelerator == nullptr ? 30 : 8); ++l)
+      c.lambda.push_back(100.0 * std::pow(0.5, l));
     for (Index i = 0; i < c.n; ++i) c.fold.push_back(i % 5);
     const Solved one = solve(c, 1);
     for (const int threads : {2, 3, 7}) {
@@ -314,7 +339,7 @@ TEST(RidgeSpectrum, SameBitsForAnyThreadCount) {
   }
 }
 
-TEST(RidgeSpectrum, BatchAgreesWithOneByOne) {
+TEST_P(RidgeSpectrum, BatchAgreesWithOneByOne) {
   Case c = with_lambdas(random_case(30, 50, 5, 17), {10.0, 0.1});
   const Solved all = solve(c);
   for (Index r = 0; r < 5; ++r) {
@@ -329,13 +354,13 @@ TEST(RidgeSpectrum, BatchAgreesWithOneByOne) {
   }
 }
 
-TEST(RidgeSpectrum, PathEndsWhenTheSinkSaysSo) {
+TEST_P(RidgeSpectrum, PathEndsWhenTheSinkSaysSo) {
   Case c = with_lambdas(random_case(20, 5, 3, 18), {3.0, 2.0, 1.0, 0.5});
   const Solved solved = solve(c, 2, 1e-7, 1);
   for (const Index next : solved.answers.next) EXPECT_EQ(next, 2);
 }
 
-TEST(RidgeSpectrum, ConstantResponseAndZeroMatrix) {
+TEST_P(RidgeSpectrum, ConstantResponseAndZeroMatrix) {
   Case c = with_lambdas(random_case(20, 5, 2, 19), {3.0, 0.0});
   for (Index i = 0; i < c.n; ++i) c.Y[at(i)] = 7.5;
   for (Index i = 0; i < c.n; ++i) c.fold.push_back(i % 2);
@@ -357,7 +382,7 @@ TEST(RidgeSpectrum, ConstantResponseAndZeroMatrix) {
   }
 }
 
-TEST(RidgeSpectrum, StopsWhenTimeIsUp) {
+TEST_P(RidgeSpectrum, StopsWhenTimeIsUp) {
   Case c = with_lambdas(random_case(20, 5, 3, 20), {3.0, 2.0});
   Stage s = set_up(c, 2);
   s.options.time_limit = -1.0;
@@ -365,7 +390,8 @@ TEST(RidgeSpectrum, StopsWhenTimeIsUp) {
   Answers answers;
   answers.fits.assign(3, std::vector<Fit>(2));
   answers.next.assign(3, 0);
-  solve_ridge({*s.columns, s.problems, s.options, false}, *s.pool, control, answers);
+  solve_ridge({*s.columns, s.problems, s.options, false, nullptr, accelerator}, *s.pool, control,
+              answers);
   for (const auto& path : answers.fits) {
     EXPECT_EQ(path[0].status, Status::kTimeLimit);
     EXPECT_EQ(path[1].status, Status::kNotComputed);
@@ -378,7 +404,8 @@ Answers solve_stage(Stage& s, std::size_t n_lambdas) {
   answers.fits.assign(s.problems.size(), std::vector<Fit>(n_lambdas));
   answers.next.assign(s.problems.size(), 0);
   RunControl control(s.options, 1e-7, nullptr);
-  solve_ridge({*s.columns, s.problems, s.options, false}, *s.pool, control, answers);
+  solve_ridge({*s.columns, s.problems, s.options, false, nullptr, accelerator}, *s.pool, control,
+              answers);
   return answers;
 }
 
@@ -392,7 +419,7 @@ Fit certify_again(const Stage& s, const Problem& problem, double lambda, const F
 
 // Own weights of a response: a row without weight drags the plain mean, and coefficients are
 // wanted.
-TEST(RidgeSpectrum, DirectColumnsWithCoefficients) {
+TEST_P(RidgeSpectrum, DirectColumnsWithCoefficients) {
   for (const Index p : {6, 40}) {
     Case c = with_lambdas(random_case(24, p, 1, 23), {1.0, 1e-2});
     c.X[at(2 * c.n + 5)] = 1e7;
@@ -418,7 +445,7 @@ TEST(RidgeSpectrum, DirectColumnsWithCoefficients) {
 }
 
 // One column 1e9 times larger than lambda resolves: the answer is poor, and must say so.
-TEST(RidgeSpectrum, GapOfAPoorAnswerIsReported) {
+TEST_P(RidgeSpectrum, GapOfAPoorAnswerIsReported) {
   Case c = with_lambdas(random_case(20, 40, 1, 24), {1e-3});
   for (Index i = 0; i < c.n; ++i) c.X[at(2 * c.n + i)] *= 1e9;
   Stage s = set_up(c, 1);
@@ -431,7 +458,7 @@ TEST(RidgeSpectrum, GapOfAPoorAnswerIsReported) {
 }
 
 // Rank 5 plus noise of 1e-5: the eigenvectors of the small end are poor and one pass leaves a gap.
-TEST(RidgeSpectrum, RefinementRepairsSmallLambda) {
+TEST_P(RidgeSpectrum, RefinementRepairsSmallLambda) {
   Case c = random_case(30, 60, 1, 25);
   const Case noise = random_case(30, 60, 1, 26);
   for (Index j = 5; j < c.p; ++j) {
@@ -450,7 +477,7 @@ TEST(RidgeSpectrum, RefinementRepairsSmallLambda) {
   EXPECT_LE(certify_again(s, s.problems[0], lambda, fit).gap, 1e-8);
 }
 
-TEST(RidgeSpectrum, TopEigenvalue) {
+TEST(RidgeTopEigenvalue, IsThatOfTheDefinition) {
   for (const Index p : {6, 100}) {
     Case c = with_lambdas(random_case(90, p, 1, 21), {1.0});
     for (Index j = 0; j < p; ++j) c.v.push_back(1.0 + static_cast<double>(j % 3));
@@ -485,8 +512,10 @@ TEST(RidgeSpectrum, TopEigenvalue) {
 
 // A bound on the gap of fits whose coefficients are never formed must hold for what they stand
 // for: with a lambda far below what double resolves, the measured gap may not exceed the bound.
-TEST(RidgeSpectrum, CheapBoundCoversTheMeasuredGap) {
-  const SpectrumBackend& backend = cpu_spectrum_backend();
+TEST_P(RidgeSpectrum, CheapBoundCoversTheMeasuredGap) {
+  std::unique_ptr<SpectrumBackend> device;
+  if (accelerator != nullptr) device = accelerator->spectrum_backend();
+  const SpectrumBackend& backend = device ? *device : cpu_spectrum_backend();
   for (const Index p : {12, 40}) {
     const Case c = random_case(20, p, 1, 22);
     RidgeSystem system;
