@@ -7,6 +7,11 @@ install(TARGETS thresher EXPORT thresherTargets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS thresher_static EXPORT thresherStaticTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+# Apart, so that a package of the core needs no CUDA: cmake --install BUILD --component cuda
+if(TARGET thresher_cuda)
+  install(TARGETS thresher_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+    COMPONENT cuda NAMELINK_SKIP)
+endif()
 if(TARGET thresher_command)
   install(TARGETS thresher_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()

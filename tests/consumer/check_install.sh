@@ -36,6 +36,25 @@ soname=$(objdump -p "$libdir/libthresher.so" | awk '$1 == "SONAME" { print $2 }'
 foreign=$(grep -rlF "$installed" "$prefix" || true)
 [ -z "$foreign" ] || fail "absolute paths in $foreign"
 
+echo "- the device library"
+for file in "$libdir/libthresher.so" "$prefix/bin/thresher"; do
+  if ldd "$file" | grep -qiE 'cuda|cublas|cusolver'; then fail "$file needs CUDA"; fi
+done
+built_device=$(find "$build/kernels" -name 'libthresher_cuda.so.*.*.*' 2>/dev/null || true)
+"$prefix/bin/thresher" info | tee "$scratch/info.txt" >/dev/null
+if [ -n "$built_device" ]; then
+  grep -qF "$libdir/libthresher_cuda.so" "$scratch/info.txt" || {
+    cat "$scratch/info.txt" >&2
+    fail "the installed command does not find the installed libthresher_cuda"
+  }
+  if grep -q "cannot be loaded" "$scratch/info.txt"; then fail "$(cat "$scratch/info.txt")"; fi
+  leaked=$(nm -D --defined-only "$libdir"/libthresher_cuda.so.*.*.* | grep -v ' thresher_cuda_open$' || true)
+  [ -z "$leaked" ] || fail "libthresher_cuda exports more than its entry point: $(head -5 <<<"$leaked")"
+else
+  grep -q "libthresher_cuda.so.* is not installed" "$scratch/info.txt" ||
+    fail "thresher info does not say that libthresher_cuda is missing"
+fi
+
 echo "- exported names"
 nm -D -C --defined-only "$libdir/libthresher.so" | cut -d' ' -f3- >"$scratch/exported.txt"
 grep -q '^thresher::fit_path' "$scratch/exported.txt" || fail "fit_path is not exported"
