@@ -1,5 +1,6 @@
 #include "planted_faults.cuh"
 
+#include <cooperative_groups.h>
 #include <cuda_runtime.h>
 
 #include "launch.cuh"
@@ -119,6 +120,21 @@ __global__ void atomics_kernel(const float* x, Index n, unsigned long long* coun
   atomicMax(&counts[2], static_cast<unsigned long long>(v < 0.0f ? -v : 0.0f));
 }
 
+__global__ void grid_sum_kernel(const float* x, float* partial, float* sums) {
+  namespace cg = cooperative_groups;
+  const auto tile = cg::tiled_partition<8>(cg::this_thread_block());
+  float v = x[blockIdx.x * kLanes + threadIdx.x];
+  for (unsigned bits = tile.size() / 2; bits > 0; bits /= 2) v += tile.shfl_xor(v, bits);
+  if (tile.thread_rank() == 0) {
+    partial[blockIdx.x * tile.meta_group_size() + tile.meta_group_rank()] = v;
+  }
+  cg::this_grid().sync();
+  if (threadIdx.x > 0) return;
+  float sum = 0.0f;
+  for (unsigned i = 0; i < gridDim.x * tile.meta_group_size(); ++i) sum += partial[i];
+  sums[blockIdx.x] = sum;
+}
+
 }  // namespace
 
 void launch_column_sums(Fault fault, const float* x, Index n, Index n_columns, float* sums,
@@ -197,6 +213,20 @@ void launch_atomics(const float* x, Index n, unsigned long long* counts, double*
                     cudaStream_t stream) {
   launch("atomics", atomics_kernel, {dim3(grid_x(blocks_for(n, kFaultThreads))), kFaultThreads},
          stream, x, n, counts, values);
+}
+
+void launch_grid_sum(bool cooperative, const float* x, unsigned n_blocks, float* partial,
+                     float* sums, cudaStream_t stream) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeCooperative;
+  attribute.val.cooperative = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(n_blocks);
+  config.blockDim = dim3(kLanes);
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = cooperative ? 1 : 0;
+  check(cudaLaunchKernelEx(&config, grid_sum_kernel, x, partial, sums), "grid_sum");
 }
 
 }  // namespace thresher::cuda

@@ -51,4 +51,9 @@ void launch_with_shared(bool ask, Index bytes, unsigned threads, float* y, cudaS
 void launch_atomics(const float* x, Index n, unsigned long long* counts, double* values,
                     cudaStream_t stream);
 
+/// sums[b] = sum of x (n_blocks * 32 elements) in every block b, by tiles of 8 and a grid-wide
+/// barrier, which needs a cooperative launch.
+void launch_grid_sum(bool cooperative, const float* x, unsigned n_blocks, float* partial,
+                     float* sums, cudaStream_t stream);
+
 }  // namespace thresher::cuda

@@ -144,6 +144,17 @@ TEST_P(CorrectKernels, CountWithAtomicsAndBallots) {
   EXPECT_EQ(on_host(values)[0], total);
 }
 
+TEST_P(CorrectKernels, WaitForTheWholeGrid) {
+  const unsigned n_blocks = 5;
+  const std::vector<float> x = integers(32 * n_blocks);
+  const DeviceArray<float> device_x = on_device(x);
+  DeviceArray<float> partial(4 * Index{n_blocks}), sums(Index{n_blocks});
+
+  cuda::launch_grid_sum(true, device_x.data(), n_blocks, partial.data(), sums.data(), nullptr);
+
+  EXPECT_EQ(on_host(sums), std::vector<float>(n_blocks, sum_of(x)));
+}
+
 TEST_P(CorrectKernels, UseLargeSharedMemoryWhenTheyAsk) {
   DeviceArray<float> y(1);
 
@@ -434,7 +445,19 @@ TEST_F(FaultTest, SharedMemoryThatWasNotAskedFor) {
 
   EXPECT_THROW(cuda::launch_with_shared(false, 100000, 32, y.data(), nullptr), Error);
   EXPECT_THROW(cuda::launch_with_shared(true, 240000, 32, y.data(), nullptr), Error);
-  EXPECT_EQ(control().kernels_run(), control().kernels_run());
+}
+
+TEST_F(FaultTest, GridTooLargeToBeResident) {
+  EXPECT_THROW(cuda::launch_grid_sum(true, nullptr, 10000, nullptr, nullptr, nullptr), Error);
+}
+
+TEST_F(FaultTest, GridBarrierInAnOrdinaryLaunch) {
+  const DeviceArray<float> x = on_device(integers(64));
+  DeviceArray<float> partial(8), sums(2);
+  cuda::launch_grid_sum(false, x.data(), 2, partial.data(), sums.data(), nullptr);
+
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaErrorLaunchFailure);
+  expect_noticed("not launched cooperatively");
 }
 
 TEST_F(FaultTest, TooManyThreads) {
