@@ -7,39 +7,13 @@
 #include <string>
 
 #include "backend/blas.hpp"
+#include "backend/proximal_shapes.hpp"
 #include "backend/simd.hpp"
 #include "prox.hpp"
 #include "thresher/error.hpp"
 
 namespace thresher {
 namespace {
-
-std::string shape(Index rows, Index cols) {
-  return "(" + std::to_string(rows) + ", " + std::to_string(cols) + ")";
-}
-
-template <class T>
-void check_matrix(const char* verb, const char* operand, const MatrixView<T>& m, Index rows,
-                  Index cols) {
-  if (m.rows != rows || m.cols != cols) {
-    throw Error(Errc::kInvalidArgument, std::string(verb) + ": " + operand + " must have shape " +
-                                            shape(rows, cols) + ", got " + shape(m.rows, m.cols));
-  }
-  if (m.row_stride != 1 || (cols > 1 && m.col_stride < rows)) {
-    throw Error(Errc::kInvalidArgument, std::string(verb) + ": " + operand +
-                                            " must be column-major, got row stride " +
-                                            std::to_string(m.row_stride));
-  }
-}
-
-template <class Span>
-void check_size(const char* verb, const char* operand, const Span& span, Index size) {
-  if (static_cast<Index>(span.size()) != size) {
-    throw Error(Errc::kInvalidArgument, std::string(verb) + ": " + operand + " must have size " +
-                                            std::to_string(size) + ", got " +
-                                            std::to_string(span.size()));
-  }
-}
 
 template <class T>
 T* column(const MatrixView<T>& m, Index b) {
@@ -160,8 +134,7 @@ void CpuProximalBackend<T>::set_direct(std::vector<DirectColumn<T>> direct) {
 template <class T>
 void CpuProximalBackend<T>::predict(const Predict<T>& predict) {
   const Index n_slots = predict.coef.cols;
-  check_matrix("predict", "coef", predict.coef, n_selected_, n_slots);
-  check_matrix("predict", "fitted", predict.fitted, n_samples_, n_slots);
+  check_shapes(predict, n_samples_, n_selected_);
   if (n_selected_ == 0) {
     for (Index b = 0; b < n_slots; ++b) std::fill_n(column(predict.fitted, b), n_samples_, T(0));
     return;
@@ -197,14 +170,7 @@ void CpuProximalBackend<T>::predict(const Predict<T>& predict) {
 template <class T>
 void CpuProximalBackend<T>::correlate(const Correlate<T>& correlate) {
   const Index n_slots = correlate.fitted.cols;
-  check_matrix("correlate", "fitted", correlate.fitted, n_samples_, n_slots);
-  check_matrix("correlate", "fitted_previous", correlate.fitted_previous, n_samples_, n_slots);
-  check_matrix("correlate", "response", correlate.response, n_samples_, n_slots);
-  check_matrix("correlate", "weight", correlate.weight, n_samples_, n_slots);
-  check_matrix("correlate", "residual", correlate.residual, n_samples_, n_slots);
-  check_matrix("correlate", "grad", correlate.grad, n_selected_, n_slots);
-  check_size("correlate", "momentum", correlate.momentum, n_slots);
-  check_size("correlate", "half_loss", correlate.half_loss, n_slots);
+  check_shapes(correlate, n_samples_, n_selected_);
 
   for (Index b = 0; b < n_slots; ++b) {
     const T* fitted = column(correlate.fitted, b);
@@ -253,14 +219,7 @@ template <class T>
 void CpuProximalBackend<T>::prox_step(const ProxStep<T>& step) {
   const Index n_selected = step.coef.rows;
   const Index n_slots = step.coef.cols;
-  check_matrix("prox_step", "previous", step.previous, n_selected, n_slots);
-  check_matrix("prox_step", "grad", step.grad, n_selected, n_slots);
-  check_matrix("prox_step", "step_size", step.step_size, n_selected, n_slots);
-  check_matrix("prox_step", "l1", step.l1, n_selected, n_slots);
-  check_matrix("prox_step", "l2", step.l2, n_selected, n_slots);
-  check_size("prox_step", "momentum", step.momentum, n_slots);
-  check_size("prox_step", "uphill", step.uphill, n_slots);
-  check_size("prox_step", "squared_length", step.squared_length, n_slots);
+  check_shapes(step);
 
   for (Index b = 0; b < n_slots; ++b) {
     T* coef = column(step.coef, b);
@@ -290,13 +249,7 @@ void CpuProximalBackend<T>::prox_step(const ProxStep<T>& step) {
 template <class T>
 void CpuProximalBackend<T>::curvature(const Curvature<T>& curvature) {
   const Index n_slots = curvature.fitted_next.cols;
-  check_matrix("curvature", "fitted_next", curvature.fitted_next, n_samples_, n_slots);
-  check_matrix("curvature", "fitted", curvature.fitted, n_samples_, n_slots);
-  check_matrix("curvature", "fitted_previous", curvature.fitted_previous, n_samples_, n_slots);
-  check_matrix("curvature", "weight", curvature.weight, n_samples_, n_slots);
-  check_size("curvature", "momentum", curvature.momentum, n_slots);
-  check_size("curvature", "squared_change", curvature.squared_change, n_slots);
-  check_size("curvature", "squared_size", curvature.squared_size, n_slots);
+  check_shapes(curvature, n_samples_);
 
   for (Index b = 0; b < n_slots; ++b) {
     const T* next = column(curvature.fitted_next, b);
@@ -324,15 +277,7 @@ template <class T>
 void CpuProximalBackend<T>::estimate_gap(const GapEstimate<T>& estimate) {
   const Index n_selected = estimate.coef.rows;
   const Index n_slots = estimate.coef.cols;
-  check_matrix("estimate_gap", "previous", estimate.previous, n_selected, n_slots);
-  check_matrix("estimate_gap", "grad", estimate.grad, n_selected, n_slots);
-  check_matrix("estimate_gap", "step_size", estimate.step_size, n_selected, n_slots);
-  check_matrix("estimate_gap", "l1", estimate.l1, n_selected, n_slots);
-  check_matrix("estimate_gap", "l2", estimate.l2, n_selected, n_slots);
-  check_size("estimate_gap", "momentum", estimate.momentum, n_slots);
-  check_size("estimate_gap", "lipschitz", estimate.lipschitz, n_slots);
-  check_size("estimate_gap", "half_loss", estimate.half_loss, n_slots);
-  check_size("estimate_gap", "gap", estimate.gap, n_slots);
+  check_shapes(estimate);
 
   for (Index b = 0; b < n_slots; ++b) {
     const T* coef = column(estimate.coef, b);
