@@ -6,6 +6,7 @@
 #include "backend/accelerator.hpp"
 #include "cuda_check.hpp"
 #include "cuda_context.hpp"
+#include "cuda_proximal_backend.hpp"
 #include "cuda_spectrum_backend.hpp"
 #include "thresher/error.hpp"
 #include "thresher/version.hpp"
@@ -39,11 +40,15 @@ class CudaDevice final : public Accelerator {
   std::unique_ptr<WorkingSetBackend> working_set_backend(const WorkingSetTask&) override {
     throw Error(Errc::kDevice, "cuda: no working-set backend in this build");
   }
-  std::unique_ptr<ProximalBackend<double>> proximal_backend(const double*, Index, Index) override {
-    throw Error(Errc::kDevice, "cuda: no proximal backend in this build");
+  std::unique_ptr<ProximalBackend<double>> proximal_backend(const double* matrix, Index n_samples,
+                                                            Index n_features) override {
+    use_device(limits_);
+    return std::make_unique<CudaProximalBackend<double>>(limits_, matrix, n_samples, n_features);
   }
-  std::unique_ptr<ProximalBackend<float>> proximal_backend(const float*, Index, Index) override {
-    throw Error(Errc::kDevice, "cuda: no proximal backend in this build");
+  std::unique_ptr<ProximalBackend<float>> proximal_backend(const float* matrix, Index n_samples,
+                                                           Index n_features) override {
+    use_device(limits_);
+    return std::make_unique<CudaProximalBackend<float>>(limits_, matrix, n_samples, n_features);
   }
   std::unique_ptr<SpectrumBackend> spectrum_backend() override {
     use_device(limits_);

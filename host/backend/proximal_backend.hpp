@@ -81,12 +81,15 @@ template <class T>
 struct DirectColumn {
   Index slot = 0;
   Index position = 0;         // among the selected features
-  const T* values = nullptr;  // (n_samples), host memory
+  const T* values = nullptr;  // (n_samples), host memory, the same until the next select_features
 };
 
 /// The work of the batched proximal gradient, cut at the solver's own steps, so that each step can
 /// be one kernel. host/engines/proximal_gradient.cpp is written against this class alone.
 ///
+/// Order    Verbs take effect one after the other. Host memory that was handed over may be changed
+///          as soon as a verb returns (values of direct columns: see there); what a verb writes
+///          into spans is there by then.
 /// Repeat   Run to run, bit for bit, on one build and one machine.
 /// Throws   Error{kInvalidArgument} if shapes disagree, Error{kOutOfMemory} from allocate. Values
 ///          are not checked: NaN goes through to the outputs.

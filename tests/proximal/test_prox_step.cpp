@@ -6,11 +6,14 @@
 #include <string>
 #include <vector>
 
-#include "backend/cpu_proximal_backend.hpp"
+#include "backend_case.hpp"
 #include "thresher/error.hpp"
 
 namespace thresher {
 namespace {
+
+using testing_proximal::BackendTest;
+using testing_proximal::Placed;
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -41,19 +44,17 @@ struct ProxStepCase {
     squared_length.assign(at(slots), 0.0);
   }
 
-  ProxStep<T> operands() {
-    const auto read = [&](const std::vector<T>& m) {
-      return MatrixView<const T>::column_major(m.data(), n_features, n_slots);
+  /// One step on `backend`; the values are there afterwards.
+  void run(ProximalBackend<T>& backend, Index gap = 0) {
+    const auto place = [&](const std::vector<T>& m) {
+      return Placed<T>(backend, m, n_features, n_slots, gap);
     };
-    return {MatrixView<T>::column_major(coef.data(), n_features, n_slots),
-            MatrixView<T>::column_major(previous.data(), n_features, n_slots),
-            read(grad),
-            read(step_size),
-            read(l1),
-            read(l2),
-            momentum,
-            uphill,
-            squared_length};
+    const Placed<T> c = place(coef), p = place(previous), g = place(grad);
+    const Placed<T> s = place(step_size), a = place(l1), e = place(l2);
+    backend.prox_step({c.view(), p.view(), g.read(), s.read(), a.read(), e.read(), momentum, uphill,
+                       squared_length});
+    coef = c.values();
+    previous = p.values();
   }
 
   long double z(std::size_t k, std::size_t b) const {
@@ -71,14 +72,20 @@ struct ProxStepCase {
   }
 };
 
+class ProxStepTest : public BackendTest {
+ protected:
+  template <class T>
+  void expect_matches_oracle(Index n_features, Index n_slots, Index gap = 0) const;
+};
+THRESHER_ON_EVERY_BACKEND(ProxStepTest);
+
 template <class T>
-void expect_matches_oracle(Index n_features, Index n_slots) {
+void ProxStepTest::expect_matches_oracle(Index n_features, Index n_slots, Index gap) const {
   SCOPED_TRACE(testing::Message() << n_features << " features, " << n_slots << " slots");
   const ProxStepCase<T> given(n_features, n_slots, 7);
   ProxStepCase<T> got = given;
-  CpuProximalBackend<T> backend(nullptr, 0, n_features);
 
-  backend.prox_step(got.operands());
+  got.run(*backend<T>(nullptr, 0, n_features), gap);
 
   // First-order rounding bound for inputs in [-1, 1], steps up to 1.1: |v| <= 3.1 and seven
   // roundings of at most that size.
@@ -104,36 +111,69 @@ void expect_matches_oracle(Index n_features, Index n_slots) {
   }
 }
 
-// Sizes on both sides of nothing, of a warp and of a block.
-TEST(ProxStep, MatchesOracleOnRaggedShapes) {
-  for (const Index n_features : {0, 1, 31, 32, 33, 255, 256, 257, 1000}) {
+// Sizes on both sides of nothing, of a warp, of a block and of a chunk.
+TEST_P(ProxStepTest, MatchesOracleOnRaggedShapes) {
+  for (const Index n_features : {0, 1, 31, 32, 33, 255, 256, 257, 1000, 1025}) {
     for (const Index n_slots : {0, 1, 2, 3, 65}) {
+      if (n_features > 256 && n_slots > 3) continue;
       expect_matches_oracle<float>(n_features, n_slots);
       expect_matches_oracle<double>(n_features, n_slots);
     }
   }
 }
 
-TEST(ProxStep, LetsNaNThrough) {
+TEST_P(ProxStepTest, LeavesWhatLiesBetweenColumnsAlone) {
+  expect_matches_oracle<float>(33, 3, 5);
+  expect_matches_oracle<double>(33, 3, 5);
+}
+
+TEST_P(ProxStepTest, LetsNaNThrough) {
   ProxStepCase<double> given(8, 2, 7);
   given.grad[1] = std::numeric_limits<double>::quiet_NaN();
-  CpuProximalBackend<double> backend(nullptr, 0, 8);
 
-  backend.prox_step(given.operands());
+  given.run(*backend<double>(nullptr, 0, 8));
 
   EXPECT_TRUE(std::isnan(given.coef[1]));
   EXPECT_TRUE(std::isnan(given.squared_length[0]));
   EXPECT_FALSE(std::isnan(given.squared_length[1]));
 }
 
-TEST(ProxStep, NamesTheOperandThatIsWrong) {
+TEST_P(ProxStepTest, GivesTheSameBitsEveryTimeAndAlone) {
+  const ProxStepCase<double> given(2000, 3, 7);
+  const auto all = backend<double>(nullptr, 0, 2000);
+  ProxStepCase<double> first = given, second = given;
+
+  first.run(*all);
+  second.run(*all);
+
+  EXPECT_EQ(first.coef, second.coef);
+  EXPECT_EQ(first.uphill, second.uphill);
+  EXPECT_EQ(first.squared_length, second.squared_length);
+  for (std::size_t b = 0; b < 3; ++b) {
+    ProxStepCase<double> alone(2000, 1, 7);
+    const auto pick = [&](const std::vector<double>& from, std::vector<double>& to) {
+      to.assign(from.begin() + static_cast<std::ptrdiff_t>(2000 * b),
+                from.begin() + static_cast<std::ptrdiff_t>(2000 * (b + 1)));
+    };
+    pick(given.coef, alone.coef);
+    pick(given.previous, alone.previous);
+    pick(given.grad, alone.grad);
+    pick(given.step_size, alone.step_size);
+    pick(given.l1, alone.l1);
+    pick(given.l2, alone.l2);
+    alone.momentum = {given.momentum[b]};
+    alone.run(*all);
+    EXPECT_EQ(alone.uphill[0], first.uphill[b]) << "slot " << b;
+    EXPECT_EQ(alone.squared_length[0], first.squared_length[b]) << "slot " << b;
+  }
+}
+
+TEST_P(ProxStepTest, NamesTheOperandThatIsWrong) {
   ProxStepCase<double> given(4, 2, 7);
-  ProxStep<double> step = given.operands();
-  step.momentum = step.momentum.first(1);
-  CpuProximalBackend<double> backend(nullptr, 0, 4);
+  given.momentum.pop_back();
 
   try {
-    backend.prox_step(step);
+    given.run(*backend<double>(nullptr, 0, 4));
     FAIL() << "expected thresher::Error";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Errc::kInvalidArgument);

@@ -1,0 +1,31 @@
+#include "chunk_sums.cuh"
+
+#include "launch.cuh"
+
+namespace thresher::cuda {
+namespace {
+
+constexpr unsigned kBlockSize = 128;  // untuned: no GPU has run it yet
+
+// Thread e adds the partial sums of sum e, sum e + threads of the grid, ...
+__global__ void __launch_bounds__(kBlockSize)
+    add_chunks_kernel(const double* partial, Index n_sums, Index n_chunks, double* sums) {
+  const Index threads = static_cast<Index>(gridDim.x) * kBlockSize;
+  for (Index e = static_cast<Index>(blockIdx.x) * kBlockSize + threadIdx.x; e < n_sums;
+       e += threads) {
+    double sum = 0.0;
+    for (Index c = 0; c < n_chunks; ++c) sum += partial[c * n_sums + e];
+    sums[e] = sum;
+  }
+}
+
+}  // namespace
+
+void add_chunks(const double* partial, Index n_sums, Index n_chunks, double* sums,
+                cudaStream_t stream) {
+  launch("add_chunks_kernel", add_chunks_kernel,
+         {dim3(grid_x(blocks_for(n_sums, kBlockSize))), kBlockSize}, stream, partial, n_sums,
+         n_chunks, sums);
+}
+
+}  // namespace thresher::cuda
