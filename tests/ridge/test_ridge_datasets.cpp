@@ -1,6 +1,7 @@
 #include <cmath>
 #include <fstream>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -8,6 +9,7 @@
 
 #include "readers/matrix_file.hpp"
 #include "ridge_case.hpp"
+#include "test_device.hpp"
 
 namespace thresher {
 namespace {
@@ -56,10 +58,25 @@ std::vector<double> sparse_matrix(const std::string& path, Index n, Index p) {
   return out;
 }
 
-class RidgeDatasets : public testing::TestWithParam<const char*> {};
+class RidgeDatasets : public testing::TestWithParam<std::tuple<const char*, const char*>> {
+ protected:
+  RidgeDatasets() : device_(std::get<1>(GetParam())) {}
+
+  void SetUp() override {
+    if (!device_.there()) GTEST_SKIP() << std::get<1>(GetParam()) << ": " << device_.why_not();
+    accelerator = device_.accelerator();
+  }
+  void TearDown() override {
+    accelerator = nullptr;
+    device_.check();
+  }
+
+ private:
+  testing_device::TestDevice device_;
+};
 
 TEST_P(RidgeDatasets, ObjectiveAndFitOfTheReference) {
-  const std::string path = folder(GetParam());
+  const std::string path = folder(std::get<0>(GetParam()));
   std::ifstream reference_file(path + "/reference.json"), meta_file(path + "/meta.json");
   const nlohmann::json reference = nlohmann::json::parse(reference_file);
   const nlohmann::json meta = nlohmann::json::parse(meta_file);
@@ -115,9 +132,14 @@ TEST_P(RidgeDatasets, ObjectiveAndFitOfTheReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sets, RidgeDatasets,
-                         testing::Values("diabetes", "meats", "pd_speech", "susie_n2", "chicago",
-                                         "golub", "grants_other"),
-                         [](const auto& set) { return std::string(set.param); });
+                         testing::Combine(testing::Values("diabetes", "meats", "pd_speech",
+                                                          "susie_n2", "chicago", "golub",
+                                                          "grants_other"),
+                                          testing::Values("cpu", "cuda")),
+                         [](const auto& row) {
+                           return std::string(std::get<0>(row.param)) + "_" +
+                                  std::get<1>(row.param);
+                         });
 
 }  // namespace
 }  // namespace thresher
