@@ -70,6 +70,30 @@ void reserve() {
   a.base = static_cast<char*>(range);
 }
 
+/// Makes the pages of [begin, end) reachable for a while, whatever the rest is: an allocation must
+/// not cost as much as all the memory there is.
+class RangeAccess {
+ public:
+  RangeAccess(std::size_t begin, std::size_t end)
+      : begin_(arena().base + begin / kPage * kPage),
+        bytes_(round_up_to(end, kPage) - begin / kPage * kPage) {
+    mprotect(begin_, bytes_, PROT_READ | PROT_WRITE);
+  }
+  ~RangeAccess() {
+    if (arena().reachable || arena().open_depth > 0 || !config().protect) {
+      set_reachable(true);  // so are these pages
+    } else {
+      mprotect(begin_, bytes_, PROT_NONE);
+    }
+  }
+  RangeAccess(const RangeAccess&) = delete;
+  RangeAccess& operator=(const RangeAccess&) = delete;
+
+ private:
+  char* begin_;
+  std::size_t bytes_;
+};
+
 void mark_red_zones(std::size_t data, const Allocation& it) {
   char* base = arena().base;
 #if THRESHER_EMULATOR_ASAN
@@ -141,11 +165,8 @@ void* arena_allocate(std::size_t bytes, Memory kind) {
   if (made.end > kArenaBytes) return nullptr;
   made.number = ++a.allocated;
 
-  ArenaAccess access;
-  const std::size_t old_end = round_up_to(a.top, kPage), new_end = round_up_to(made.end, kPage);
-  if (new_end > old_end) mprotect(a.base + old_end, new_end - old_end, PROT_READ | PROT_WRITE);
-  a.reachable = true;
   a.top = made.end;
+  const RangeAccess access(made.begin, made.end);
   a.allocations[data] = made;
   mark_red_zones(data, made);
   char* p = a.base + data;
@@ -170,19 +191,21 @@ bool arena_free(void* p) {
   if (it == a.allocations.end() || it->second.freed) return false;
   Allocation& mine = it->second;
 
-  ArenaAccess access;
-  if (!red_zones_intact(data, mine)) report("device memory written beside " + arena_describe(p));
-  mine.freed = true;
-  --a.live;
-  if (mine.kind == Memory::kGlobal) a.in_use -= mine.bytes;
-  shadow_set_allocated(p, mine.bytes, false);
-  if (mine.bytes <= config().nan_fill_limit) std::memset(p, kNan, mine.bytes);
+  {
+    const RangeAccess access(mine.begin, mine.end);
+    if (!red_zones_intact(data, mine)) report("device memory written beside " + arena_describe(p));
+    mine.freed = true;
+    --a.live;
+    if (mine.kind == Memory::kGlobal) a.in_use -= mine.bytes;
+    shadow_set_allocated(p, mine.bytes, false);
+    if (mine.bytes <= config().nan_fill_limit) std::memset(p, kNan, mine.bytes);
 #if THRESHER_EMULATOR_ASAN
-  __asan_poison_memory_region(p, std::min(mine.bytes, config().nan_fill_limit));
+    __asan_poison_memory_region(p, std::min(mine.bytes, config().nan_fill_limit));
 #endif
-  if (mine.bytes > (std::size_t{1} << 20)) {  // give whole pages back to the system
-    const std::size_t begin = round_up_to(data, kPage), end = (data + mine.bytes) / kPage * kPage;
-    if (end > begin) madvise(a.base + begin, end - begin, MADV_DONTNEED);
+    if (mine.bytes > (std::size_t{1} << 20)) {  // give whole pages back to the system
+      const std::size_t begin = round_up_to(data, kPage), end = (data + mine.bytes) / kPage * kPage;
+      if (end > begin) madvise(a.base + begin, end - begin, MADV_DONTNEED);
+    }
   }
   if (mine.kind == Memory::kShared && mine.end == a.top) {  // shared memory of the last grid
     a.top = mine.begin;

@@ -168,7 +168,9 @@ void switch_context(Context& from, Context& to, [[maybe_unused]] bool from_dies 
   finish_switch(from.fake_stack);
 }
 
-bool lower_priority(const Fiber* a, const Fiber* b) { return a->priority < b->priority; }
+constexpr auto lower_priority = [](const Fiber* a, const Fiber* b) {
+  return a->priority < b->priority;
+};
 
 void push_ready(Fiber* fiber) {
   scheduler.ready.push_back(fiber);
