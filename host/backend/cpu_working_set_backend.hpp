@@ -29,7 +29,7 @@ class ResidualBackend final : public WorkingSetBackend {
   void solve_working_sets(std::span<const PathBlock> blocks, Index max_iterations) override;
   void correlate(std::span<const PathBlock> blocks) override;
   void certify(std::span<const PathBlock> blocks, std::span<CandidateReport> reports) override;
-  Fit harvest(Index slot, Index k, double relative_gap, double tol, bool want_prediction) override;
+  Harvest harvest(Index slot, Index k, bool want_residual) override;
   void refine(Index, Index) override {}  // products come from the data already
   void advance(Index slot, Index k) override;
 
@@ -87,7 +87,7 @@ class GramBackend final : public WorkingSetBackend {
   void solve_working_sets(std::span<const PathBlock> blocks, Index max_iterations) override;
   void correlate(std::span<const PathBlock> blocks) override;
   void certify(std::span<const PathBlock> blocks, std::span<CandidateReport> reports) override;
-  Fit harvest(Index slot, Index k, double relative_gap, double tol, bool want_prediction) override;
+  Harvest harvest(Index slot, Index k, bool want_residual) override;
   void refine(Index slot, Index k) override;
   void advance(Index slot, Index k) override;
 

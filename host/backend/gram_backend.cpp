@@ -225,7 +225,8 @@ void GramBackend::certify(std::span<const PathBlock> blocks, std::span<Candidate
     report = {};
     report.exact = candidate.outcome.exact;
     const double lambda = problem_->lambda[at(candidate.lambda_index)];
-    if (lambda == 0.0 || problem_->projector) {
+    if (lambda == 0.0) continue;
+    if (problem_->projector) {
       // Unpenalised features: the general form, with its projection.
       const Fit fit = thresher::certify(columns_, *problem_, lambda, candidate.coef, 1.0, false);
       report.gap = fit.gap;
@@ -262,18 +263,17 @@ void GramBackend::certify(std::span<const PathBlock> blocks, std::span<Candidate
   }
 }
 
-Fit GramBackend::harvest(Index, Index k, double relative_gap, double tol, bool want_prediction) {
+Harvest GramBackend::harvest(Index, Index k, bool want_residual) {
   const Candidate& candidate = candidates_[at(k)];
-  const double lambda = problem_->lambda[at(candidate.lambda_index)];
   const Index n = columns_.n_samples();
-  const std::vector<double> r(residual_.begin() + k * n, residual_.begin() + (k + 1) * n);
-  Fit fit = finish_fit(columns_, *problem_, lambda, candidate.coef, r, relative_gap, tol,
-                       want_prediction);
-  fit.engine = Engine::kActiveSet;
-  fit.mode = Mode::kGram;
-  fit.iterations = candidate.outcome.iterations;
-  fit.rank_deficient = lambda == 0.0 && candidate.n_dependent > 0;
-  return fit;
+  std::vector<double> r(residual_.begin() + k * n, residual_.begin() + (k + 1) * n);
+  Harvest out;
+  out.coef = candidate.coef;
+  out.sums = sums_of_residual(*problem_, r);
+  if (want_residual) out.residual = std::move(r);
+  out.iterations = candidate.outcome.iterations;
+  out.dependent = candidate.n_dependent > 0;
+  return out;
 }
 
 void GramBackend::refine(Index, Index k) { failed_ = k; }

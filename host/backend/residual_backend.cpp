@@ -363,12 +363,7 @@ void ResidualBackend::certify(std::span<const PathBlock> blocks,
       report = {};
       report.exact = candidate.outcome.exact;
       const double lambda = problem.lambda[at(candidate.lambda_index)];
-      if (lambda == 0.0) {
-        const Fit fit = thresher::certify(columns_, problem, lambda, candidate.coef, 1.0, false);
-        report.gap = fit.gap;
-        report.finite = fit.status != Status::kNumericalBreakdown;
-        continue;
-      }
+      if (lambda == 0.0) continue;
 
       const std::vector<Index>& undecided = candidate.undecided;
       x.resize(undecided.size());
@@ -421,18 +416,16 @@ void ResidualBackend::certify(std::span<const PathBlock> blocks,
   }
 }
 
-Fit ResidualBackend::harvest(Index slot_index, Index k, double relative_gap, double tol,
-                             bool want_prediction) {
-  Slot& slot = *slots_[at(slot_index)];
-  Candidate& candidate = slot.candidates[at(k)];
-  const double lambda = slot.problem->lambda[at(candidate.lambda_index)];
-  Fit fit = finish_fit(columns_, *slot.problem, lambda, candidate.coef, candidate.r, relative_gap,
-                       tol, want_prediction);
-  fit.engine = Engine::kActiveSet;
-  fit.mode = Mode::kResidual;
-  fit.iterations = candidate.outcome.iterations;
-  fit.rank_deficient = lambda == 0.0 && candidate.n_dependent > 0;
-  return fit;
+Harvest ResidualBackend::harvest(Index slot_index, Index k, bool want_residual) {
+  const Slot& slot = *slots_[at(slot_index)];
+  const Candidate& candidate = slot.candidates[at(k)];
+  Harvest out;
+  out.coef = candidate.coef;
+  out.sums = sums_of_residual(*slot.problem, candidate.r);
+  if (want_residual) out.residual = candidate.r;
+  out.iterations = candidate.outcome.iterations;
+  out.dependent = candidate.n_dependent > 0;
+  return out;
 }
 
 void ResidualBackend::advance(Index slot_index, Index k) {

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
+#include "setup/certificate.hpp"
 #include "setup/problem.hpp"
 
 namespace thresher {
@@ -20,6 +22,15 @@ struct CandidateReport {
   Index n_violators = 0;  ///< features outside the working set that joined it
   bool finite = true;
   bool exact = true;  ///< the solve on the working set ended by itself
+};
+
+/// A solved candidate as it leaves the backend.
+struct Harvest {
+  SparseCoef coef;
+  ResidualSums sums;
+  std::vector<double> residual;  ///< (n_samples) as residual() gives it, if asked for
+  Index iterations = 0;
+  bool dependent = false;  ///< some features could not enter: they depend on active ones
 };
 
 /// The steps of the working-set engine (design section 6), batched over the problems in flight.
@@ -50,13 +61,13 @@ class WorkingSetBackend {
   /// Correlations of every candidate's residual with all features, X read once.
   virtual void correlate(std::span<const PathBlock> blocks) = 0;
 
-  /// Gap of every candidate over all features, in double or by a proven bound; violators join the
-  /// working set of their slot. reports[k] belongs to the k-th candidate, blocks in order.
+  /// Gap of every candidate with lambda > 0 over all features, in double or by a proven bound;
+  /// violators join the working set of their slot. reports[k] belongs to the k-th candidate, blocks
+  /// in order. At lambda = 0 only `exact` is set: the engine certifies these.
   virtual void certify(std::span<const PathBlock> blocks, std::span<CandidateReport> reports) = 0;
 
-  /// The fit of candidate k of the last block solved in `slot`.
-  virtual Fit harvest(Index slot, Index k, double relative_gap, double tol,
-                      bool want_prediction) = 0;
+  /// Candidate k of the last block solved in `slot`.
+  virtual Harvest harvest(Index slot, Index k, bool want_residual) = 0;
 
   /// Candidate k missed the tolerance although nothing joined the working set: use what certify
   /// computed from X to improve the next solve (iterative refinement), if that can help.

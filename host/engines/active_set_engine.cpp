@@ -33,9 +33,10 @@ struct Running {
 /// One thread's share: takes problems from a common queue and drives them through one backend.
 class Lane {
  public:
-  Lane(const Batch& batch, WorkingSetBackend& backend, std::atomic<Index>& queue,
+  Lane(const Batch& batch, Mode mode, WorkingSetBackend& backend, std::atomic<Index>& queue,
        RunControl& control, FitSink& sink)
       : batch_(batch),
+        mode_(mode),
         backend_(backend),
         queue_(queue),
         control_(control),
@@ -58,6 +59,7 @@ class Lane {
       for (const PathBlock& block : blocks_) n_candidates += block.count;
       reports_.assign(at(n_candidates), {});
       backend_.certify(blocks_, reports_);
+      certify_least_squares();
       const CandidateReport* report = reports_.data();
       for (const PathBlock& block : blocks_) {
         accept(block, report);
@@ -130,6 +132,38 @@ class Lane {
     }
   }
 
+  /// At lambda = 0 nothing but fixed L2 terms is left: the general certificate.
+  void certify_least_squares() {
+    CandidateReport* report = reports_.data();
+    for (const PathBlock& block : blocks_) {
+      const Problem& problem = batch_.problems[at(running_[at(block.slot)].problem)];
+      for (Index k = 0; k < block.count; ++k, ++report) {
+        const double lambda = problem.lambda[at(block.first + k)];
+        if (lambda != 0.0) continue;
+        const Harvest found = backend_.harvest(block.slot, k, false);
+        const Fit fit = certify(batch_.columns, problem, lambda, found.coef, control_.tol(), false);
+        report->gap = fit.gap;
+        report->finite = fit.status != Status::kNumericalBreakdown;
+      }
+    }
+  }
+
+  Fit finish(const PathBlock& block, Index k, double gap) {
+    const Problem& problem = batch_.problems[at(running_[at(block.slot)].problem)];
+    const double lambda = problem.lambda[at(block.first + k)];
+    const bool want_prediction = batch_.want_prediction && !problem.held_out.empty();
+    const Harvest found = backend_.harvest(block.slot, k, want_prediction);
+    Fit fit = want_prediction ? finish_fit(batch_.columns, problem, lambda, found.coef,
+                                           found.residual, gap, control_.tol(), true)
+                              : finish_fit(batch_.columns, problem, lambda, found.coef, found.sums,
+                                           gap, control_.tol());
+    fit.engine = Engine::kActiveSet;
+    fit.mode = mode_;
+    fit.iterations = found.iterations;
+    fit.rank_deficient = lambda == 0.0 && found.dependent;
+    return fit;
+  }
+
   /// Hands over candidate k. Returns false when the path is over.
   bool hand_over(const PathBlock& block, Index k, Fit&& fit) {
     Running& run = running_[at(block.slot)];
@@ -152,11 +186,7 @@ class Lane {
       // Written so that a NaN is not accepted.
       if (!(reports[k].gap <= tol)) break;
       n_violators += reports[k].n_violators;
-      if (!hand_over(
-              block, k,
-              backend_.harvest(block.slot, k, reports[k].gap, tol, batch_.want_prediction))) {
-        return;
-      }
+      if (!hand_over(block, k, finish(block, k, reports[k].gap))) return;
     }
     if (k > 0) backend_.advance(block.slot, k - 1);
     if (k == block.count) {
@@ -177,7 +207,7 @@ class Lane {
       backend_.refine(block.slot, k);
       return;
     }
-    Fit fit = backend_.harvest(block.slot, k, failed.gap, tol, batch_.want_prediction);
+    Fit fit = finish(block, k, failed.gap);
     if (fit.status != Status::kNumericalBreakdown) {
       fit.status = failed.exact ? Status::kPrecisionLimit : Status::kIterationLimit;
     }
@@ -186,6 +216,7 @@ class Lane {
   }
 
   const Batch& batch_;
+  Mode mode_;
   WorkingSetBackend& backend_;
   std::atomic<Index>& queue_;
   RunControl& control_;
@@ -214,7 +245,7 @@ void solve_active_set(const Batch& batch, Mode mode, const ThreadPool& pool, Run
     const std::vector<GramMatrix> grams = make_gram_matrices(batch.columns, rows, pool);
     pool.run(n_lanes, [&](Index, int) {
       GramBackend backend(batch.columns, grams, kGramLookAhead);
-      Lane(batch, backend, queue, control, sink).run();
+      Lane(batch, mode, backend, queue, control, sink).run();
     });
     return;
   }
@@ -233,7 +264,7 @@ void solve_active_set(const Batch& batch, Mode mode, const ThreadPool& pool, Run
   pool.run(n_lanes, [&](Index, int) {
     ResidualBackend backend(batch.columns, panels, std::min(n_slots, n_problems), look_ahead,
                             batch.options.proven_skip);
-    Lane(batch, backend, queue, control, sink).run();
+    Lane(batch, mode, backend, queue, control, sink).run();
   });
 }
 

@@ -92,14 +92,41 @@ std::vector<double> residual(const Columns& columns, const Problem& problem,
   return r;
 }
 
+ResidualSums sums_of_residual(const Problem& problem, const std::vector<double>& r) {
+  const RowWeighting& rows = *problem.rows;
+  ResidualSums out;
+  for (const Index i : rows.rows) out.loss += rows.weight[at(i)] * r[at(i)] * r[at(i)];
+  double sum = 0.0, total = 0.0;
+  for (std::size_t k = 0; k < problem.held_out.size(); ++k) {
+    const double error = r[at(problem.held_out[k])];
+    const double w = problem.held_out_weight[k];
+    if (w > 0.0) sum += w * error * error;
+    total += w;
+  }
+  out.held_out = total > 0.0 ? sum / total : std::numeric_limits<double>::quiet_NaN();
+  return out;
+}
+
 Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
                const SparseCoef& coef, const std::vector<double>& r, double relative_gap,
                double tol, bool want_prediction) {
+  Fit fit =
+      finish_fit(columns, problem, lambda, coef, sums_of_residual(problem, r), relative_gap, tol);
+  if (want_prediction) {
+    for (const Index i : problem.held_out) {
+      fit.held_out_prediction.push_back(
+          problem.y->centre + std::ldexp(problem.y->value[at(i)] - r[at(i)], problem.y->exponent));
+    }
+  }
+  return fit;
+}
+
+Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
+               const SparseCoef& coef, const ResidualSums& sums, double relative_gap, double tol) {
   const RowWeighting& rows = *problem.rows;
   const int ky = problem.y->exponent;
   Fit fit;
-  double loss = 0.0;
-  for (const Index i : rows.rows) loss += rows.weight[at(i)] * r[at(i)] * r[at(i)];
+  const double loss = sums.loss;
   double penalty = 0.0;
   bool finite = std::isfinite(loss);
   double shift = 0.0;  // what the centred columns hide from the intercept, in units of y
@@ -133,23 +160,7 @@ Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
     fit.intercept = problem.y->centre + std::ldexp(hat, ky) - shift;
     finite = finite && std::isfinite(fit.intercept);
   }
-  fit.held_out_error = std::numeric_limits<double>::quiet_NaN();
-  if (!problem.held_out.empty()) {
-    double sum = 0.0, total = 0.0;
-    for (std::size_t k = 0; k < problem.held_out.size(); ++k) {
-      const double error = r[at(problem.held_out[k])];
-      const double w = problem.held_out_weight[k];
-      if (w > 0.0) sum += w * error * error;
-      total += w;
-    }
-    if (total > 0.0) fit.held_out_error = std::ldexp(sum / total, 2 * ky);
-    if (want_prediction) {
-      for (const Index i : problem.held_out) {
-        fit.held_out_prediction.push_back(problem.y->centre +
-                                          std::ldexp(problem.y->value[at(i)] - r[at(i)], ky));
-      }
-    }
-  }
+  fit.held_out_error = std::ldexp(sums.held_out, 2 * ky);
   finite = finite && std::isfinite(fit.objective) && std::isfinite(relative_gap);
   fit.status = !finite               ? Status::kNumericalBreakdown
                : relative_gap <= tol ? Status::kConverged

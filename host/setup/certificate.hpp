@@ -34,9 +34,21 @@ std::vector<double> residual(const Columns& columns, const Problem& problem,
 Fit certify(const Columns& columns, const Problem& problem, double lambda, const SparseCoef& coef,
             double tol, bool want_prediction);
 
+/// What a Fit takes from the residual, hat units.
+struct ResidualSums {
+  double loss = 0.0;      ///< sum_i w_i r_i^2
+  double held_out = 0.0;  ///< weighted mean of r_i^2 over the held-out rows; NaN without any
+};
+
+ResidualSums sums_of_residual(const Problem& problem, const std::vector<double>& r);
+
 /// The same with the relative gap already known and r as residual() gives it.
 Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
                const SparseCoef& coef, const std::vector<double>& r, double relative_gap,
                double tol, bool want_prediction);
+
+/// The same from sums; no held-out predictions.
+Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
+               const SparseCoef& coef, const ResidualSums& sums, double relative_gap, double tol);
 
 }  // namespace thresher
