@@ -8,6 +8,7 @@
 #include "cuda_context.hpp"
 #include "cuda_proximal_backend.hpp"
 #include "cuda_spectrum_backend.hpp"
+#include "cuda_working_set_backend.hpp"
 #include "thresher/error.hpp"
 #include "thresher/version.hpp"
 
@@ -37,8 +38,8 @@ class CudaDevice final : public Accelerator {
     return out;
   }
 
-  std::unique_ptr<WorkingSetBackend> working_set_backend(const WorkingSetTask&) override {
-    throw Error(Errc::kDevice, "cuda: no working-set backend in this build");
+  std::unique_ptr<WorkingSetBackend> working_set_backend(const WorkingSetTask& task) override {
+    return std::make_unique<CudaWorkingSetBackend>(limits_, task);
   }
   std::unique_ptr<ProximalBackend<double>> proximal_backend(const double* matrix, Index n_samples,
                                                             Index n_features) override {

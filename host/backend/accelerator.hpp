@@ -25,6 +25,8 @@ struct WorkingSetTask {
   const Columns& columns;
   /// Writes xhat_j (n_samples); called from one thread, ascending j.
   std::function<void(Index j, double* out)> read_column;
+  /// Writes RowWeighting::centred_column.
+  std::function<void(const RowWeighting& rows, Index j, double* out)> read_centred_column;
   /// Every problem that will be loaded: their row weightings and penalties travel once.
   const std::vector<Problem>& problems;
   Mode mode;           ///< kGram or kResidual

@@ -2,10 +2,13 @@
 #include <atomic>
 #include <limits>
 #include <memory>
+#include <string>
 
+#include "backend/accelerator.hpp"
 #include "backend/cpu_working_set_backend.hpp"
 #include "engines/engine.hpp"
 #include "setup/certificate.hpp"
+#include "thresher/error.hpp"
 
 namespace thresher {
 namespace {
@@ -18,6 +21,9 @@ constexpr Index kGramLookAhead = 32;
 // Correlations of one round stay in the cache: slots * look-ahead * n_features floats.
 constexpr Index kRoundFloats = Index{2} << 20;
 constexpr Index kMostSlots = 8;
+// On a device a round is one matrix product and a few launches for all problems in flight; beyond
+// some thousand nothing more is to be gained. Untuned: no GPU has run it yet.
+constexpr Index kMostDeviceSlots = 4096;
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -226,10 +232,44 @@ class Lane {
   std::vector<CandidateReport> reports_;
 };
 
+void solve_on_accelerator(const Batch& batch, Mode mode, RunControl& control, FitSink& sink) {
+  const auto n_problems = static_cast<Index>(batch.problems.size());
+  const Columns& columns = batch.columns;
+  const Index wanted = std::min(n_problems, kMostDeviceSlots);
+  WorkingSetTask task{
+      columns,
+      [&](Index j, double* out) { columns.compute_column(j, out); },
+      [&](const RowWeighting& rows, Index j, double* out) { rows.centred_column(columns, j, out); },
+      batch.problems,
+      mode,
+      batch.options.low_precision,
+      wanted};
+  std::unique_ptr<WorkingSetBackend> backend;
+  while (!backend) {
+    try {
+      backend = batch.accelerator->working_set_backend(task);
+    } catch (const Error& error) {
+      if (error.code() != Errc::kOutOfMemory || task.n_slots == 1) throw;
+      task.n_slots /= 2;
+    }
+  }
+  if (task.n_slots < wanted) {
+    control.note_device(std::to_string(task.n_slots) + " of " + std::to_string(wanted) +
+                        " problems at a time (memory)");
+  }
+  std::atomic<Index> queue{0};
+  Lane(batch, mode, *backend, queue, control, sink).run();
+}
+
 }  // namespace
 
 void solve_active_set(const Batch& batch, Mode mode, const ThreadPool& pool, RunControl& control,
                       FitSink& sink) {
+  if (batch.problems.empty()) return;
+  if (batch.accelerator != nullptr) {
+    solve_on_accelerator(batch, mode, control, sink);
+    return;
+  }
   const auto n_problems = static_cast<Index>(batch.problems.size());
   const Index n_lanes = std::min<Index>(pool.n_threads(), n_problems);
   std::atomic<Index> queue{0};

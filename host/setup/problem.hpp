@@ -46,6 +46,8 @@ class Projector {
   Projector(const Columns& columns, const RowWeighting& rows, bool intercept,
             const std::vector<Index>& features);
   bool empty() const { return rank_ == 0; }
+  Index rank() const { return rank_; }
+  const std::vector<double>& basis() const { return basis_; }  ///< (n, rank) column-major
   /// q = r minus its projection; r must already have weighted mean 0 with an intercept.
   void project(const RowWeighting& rows, std::vector<double>& r) const;
 
