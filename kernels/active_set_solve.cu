@@ -73,6 +73,7 @@ __device__ int best_of(double score, int index, double* sums) {
 // y = M x, M symmetric (k, k). Columns are dealt out to groups of threads when rows are few.
 __device__ void multiply(const double* M, Index ld, int k, const double* x, double* y,
                          double* partial) {
+  if (k == 0) return;
   const int warp = static_cast<int>(kWarpSize);
   const int width = (k + warp - 1) / warp * warp;
   if (width > kThreads / 2) {

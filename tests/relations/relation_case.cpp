@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstddef>
 #include <cstring>
 #include <limits>
@@ -272,6 +273,12 @@ Call::Call(const EngineUnderTest& engine, const Case& as_given) : given(as_given
   options.engine = engine.engine;
   options.mode = engine.mode;
   options.threads = 1;
+  // THRESHER_TEST_DEVICE=cuda runs every engine that knows a device on the library that
+  // THRESHER_CUDA_LIBRARY names: a GPU's, or the emulator's of tests/cuda_on_cpu.
+  const char* device = std::getenv("THRESHER_TEST_DEVICE");
+  if (device != nullptr && std::string(device) == "cuda" && engine.engine != Engine::kReference) {
+    options.device = Device::kCuda;
+  }
 }
 
 Answer solve(const EngineUnderTest& engine, const Case& given, const Tweak& tweak) {
