@@ -12,7 +12,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr int kThreads = 256;  // untuned: no GPU has run this yet
+constexpr int kThreads = block_threads(256);  // untuned: no GPU has run this yet
 constexpr int kWarps = kThreads / static_cast<int>(kWarpSize);
 constexpr int kEntrants = 8;  // violators added at a time (design section 6)
 // As in host/backend/active_set.cpp: a pivot below this share of G_jj + e_j means dependence; |h|

@@ -6,7 +6,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kThreads = 256;  // untuned: no GPU has run this yet
+constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
 
 // One block per position; a thread finds the rank of its coefficient among the active features by
 // counting smaller ones (quadratic in the support, which is short and in the cache).

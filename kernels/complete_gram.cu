@@ -5,7 +5,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kBlockSize = 256;  // untuned: no GPU has run it yet
+constexpr unsigned kBlockSize = block_threads(256);  // untuned: no GPU has run it yet
 
 // Thread (x, y) reads entry x of columns y, y + gridDim.y, ... from the diagonal down.
 __global__ void __launch_bounds__(kBlockSize) complete_gram_kernel(CompleteGram step) {

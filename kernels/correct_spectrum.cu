@@ -7,7 +7,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kBlockSize = 256;  // untuned: no GPU has run it yet
+constexpr unsigned kBlockSize = block_threads(256);  // untuned: no GPU has run it yet
 
 // A block takes a column, its threads every kBlockSize-th entry.
 __global__ void __launch_bounds__(kBlockSize) correct_spectrum_kernel(CorrectSpectrum step) {

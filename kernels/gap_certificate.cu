@@ -9,8 +9,8 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kThreads = 256;  // untuned: no GPU has run this yet
-constexpr int kBisections = 60;     // [0, 1] to the last bit of a double
+constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
+constexpr int kBisections = 60;                    // [0, 1] to the last bit of a double
 
 struct GapTerm {
   double a, e, b, g;

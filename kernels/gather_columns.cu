@@ -5,7 +5,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kBlockSize = 256;  // untuned: no GPU has run it yet
+constexpr unsigned kBlockSize = block_threads(256);  // untuned: no GPU has run it yet
 
 // Thread (x, y) copies entry x of columns y, y + gridDim.y, ...
 template <class T>

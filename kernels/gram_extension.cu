@@ -7,8 +7,8 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr int kTile = 32;           // features on each side of a tile, and rows taken at a time
-constexpr unsigned kThreads = 256;  // untuned: no GPU has run this yet
+constexpr int kTile = 32;  // features on each side of a tile, and rows taken at a time
+constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
 constexpr int kRowsOfThread = kTile * kTile / static_cast<int>(kThreads);
 
 // A tile's columns for rows [first, first + kTile): part[column * (kTile + 1) + row]. A thread

@@ -7,7 +7,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kThreads = 256;  // untuned: no GPU has run this yet
+constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
 
 // One block per column; neighbouring threads read neighbouring rows.
 __global__ void __launch_bounds__(kThreads)

@@ -8,8 +8,8 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kThreads = 256;      // untuned: no GPU has run this yet
-constexpr Index kFeaturesOfWarp = 256;  // eight words of the mask
+constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
+constexpr Index kFeaturesOfWarp = 256;             // eight words of the mask
 
 // Block (chunk, position): each warp takes 32 features at a time, one a lane; those that are left
 // undecided are computed one by one by the whole warp.

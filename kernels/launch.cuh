@@ -45,6 +45,15 @@ void allow_shared(const char* name, void (*kernel)(Params...), std::size_t bytes
 constexpr Index kMostGridX = 2147483647;  // limits of the hardware
 constexpr Index kMostGridY = 65535;
 
+/// Threads of a block. The emulator pays for every thread, and two warps show what eight would.
+constexpr unsigned block_threads(unsigned on_device) {
+#ifdef THRESHER_CUDA_ON_CPU
+  return on_device < 64 ? on_device : 64;
+#else
+  return on_device;
+#endif
+}
+
 /// Blocks of `size` that cover n.
 constexpr Index blocks_for(Index n, Index size) { return (n + size - 1) / size; }
 

@@ -9,7 +9,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kThreads = 256;  // untuned: no GPU has run this yet
+constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
 
 // r = response - y_mean - sum_j (x_j - mean_j) b_j. A thread owns rows tid, tid + kThreads, ...;
 // the non-zero coefficients are gathered kThreads places of the working set at a time.

@@ -8,7 +8,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kThreads = 256;  // untuned: no GPU has run this yet
+constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
 
 // Block (worker, position); one warp per feature.
 __global__ void __launch_bounds__(kThreads)
