@@ -5,7 +5,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kBlockSize = 128;  // untuned: no GPU has run it yet
+constexpr unsigned kBlockSize = block_threads(128);  // untuned: no GPU has run it yet
 
 // Thread e adds the partial sums of sum e, sum e + threads of the grid, ...
 __global__ void __launch_bounds__(kBlockSize)

@@ -10,7 +10,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kBlockSize = 256;  // untuned, see the header
+constexpr unsigned kBlockSize = block_threads(256);  // untuned, see the header
 
 // In all kernels block x serves slots x, x + gridDim.x, ...; its threads stride over a column.
 

@@ -10,7 +10,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kBlockSize = 512;  // untuned: no GPU has run it yet
+constexpr unsigned kBlockSize = block_threads(512);  // untuned: no GPU has run it yet
 
 /// What one penalised feature adds to the gap at dual scale s.
 __device__ inline double gap_term(double s, double a, double e, double g, double z) {

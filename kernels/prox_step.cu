@@ -11,7 +11,7 @@ namespace thresher::cuda {
 namespace {
 
 // Both untuned: no GPU has run it yet.
-constexpr unsigned kBlockSize = 256;
+constexpr unsigned kBlockSize = block_threads(256);
 constexpr Index kChunk = 1024;  // features of a block
 
 // Block (x, y) updates chunk x of slots y, y + gridDim.y, ... Neighbouring threads touch

@@ -8,7 +8,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kBlockSize = 512;  // untuned: no GPU has run it yet
+constexpr unsigned kBlockSize = block_threads(512);  // untuned: no GPU has run it yet
 
 // Block x serves slots x, x + gridDim.x, ...; its threads stride over the rows, each over its own.
 template <class T>
