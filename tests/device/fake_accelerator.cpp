@@ -64,14 +64,17 @@ class FakeAccelerator final : public Accelerator {
     return {"fake device", "no driver", 2'000'000, 1'000'000};
   }
   std::unique_ptr<WorkingSetBackend> working_set_backend(const WorkingSetTask&) override {
+    fail_if_told();
     throw Error(Errc::kDevice, "fake: no working-set backend");
   }
   std::unique_ptr<ProximalBackend<double>> proximal_backend(const double* matrix, Index n_samples,
                                                             Index n_features) override {
+    fail_if_told();
     return std::make_unique<CpuProximalBackend<double>>(matrix, n_samples, n_features);
   }
   std::unique_ptr<ProximalBackend<float>> proximal_backend(const float* matrix, Index n_samples,
                                                            Index n_features) override {
+    fail_if_told();
     return std::make_unique<CpuProximalBackend<float>>(matrix, n_samples, n_features);
   }
   std::unique_ptr<SpectrumBackend> spectrum_backend() override {

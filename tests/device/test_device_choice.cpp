@@ -182,6 +182,42 @@ TEST_F(DeviceChoice, AutoFallsBackToTheCpuWhenTheDeviceFails) {
   }
 }
 
+/// What the CPU's engines need and a device does not is made when the device is given up; and every
+/// engine really asks the device.
+TEST_F(DeviceChoice, EveryEngineAsksTheDeviceAndGoesOnWithoutIt) {
+  make_large();
+  options.n_lambdas = 10;
+  struct Setting {
+    const char* name;
+    Engine engine;
+    Mode mode;
+    double l1_ratio;
+    bool given_grid;
+  };
+  const std::vector<double> grid = {1.0, 0.7, 0.5, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03};
+  for (const Setting& setting :
+       {Setting{"gram", Engine::kActiveSet, Mode::kGram, 1.0, false},
+        Setting{"residual", Engine::kActiveSet, Mode::kResidual, 1.0, false},
+        Setting{"residual, no panels on the host", Engine::kActiveSet, Mode::kResidual, 1.0, true},
+        Setting{"ridge", Engine::kRidge, Mode::kAuto, 0.0, false}}) {
+    SCOPED_TRACE(setting.name);
+    options.engine = setting.engine;
+    options.mode = setting.mode;
+    options.l1_ratio = {setting.l1_ratio};
+    options.lambda_grid = setting.given_grid
+                              ? MatrixView<const double>::row_major(grid.data(), 1, 10)
+                              : MatrixView<const double>{};
+    tell("");
+    const Model here = on(Device::kCpu);
+    tell("lost");
+    const Model model = on(Device::kAuto);
+    expect_same_model(model, here, setting.name);
+    EXPECT_EQ(model.stats.device, Device::kCpu);
+    EXPECT_NE(model.stats.device_note.find("fell off the bus"), std::string::npos)
+        << model.stats.device_note;
+  }
+}
+
 TEST_F(DeviceChoice, ADeviceLostOnTheWayKeepsWhatItFinished) {
   make_large();
   const Model here = on(Device::kCpu);
