@@ -553,7 +553,8 @@ class Call {
   /// error that says what failed.
   void give_up_device(const Error& error, Index fits_before) {
     std::string failure = error.what();
-    if (error.code() == Errc::kOutOfMemory) {
+    // A plan that did not fit has said what is free; a failed allocation knows of itself alone.
+    if (error.code() == Errc::kOutOfMemory && failure.find("free") == std::string::npos) {
       try {
         const AcceleratorInfo info = device_.accelerator->info();
         failure += "; " + std::to_string(info.free_bytes) + " of " +

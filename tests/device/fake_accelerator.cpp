@@ -27,7 +27,7 @@ std::string_view told() {
 void fail_if_told() {
   static std::atomic<int> verbs{0};
   if (told() == "out of memory") {
-    throw Error(Errc::kOutOfMemory, "fake: 3000000 bytes must be free");
+    throw Error(Errc::kOutOfMemory, "fake: no room for 3000000 bytes");
   }
   if (told() == "lost") throw Error(Errc::kDevice, "fake: the device fell off the bus");
   if (told() != "lost later") {

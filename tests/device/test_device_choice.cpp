@@ -164,7 +164,7 @@ TEST_F(DeviceChoice, AutoFallsBackToTheCpuWhenTheDeviceFails) {
   };
   for (const Case& failure :
        {Case{"out of memory",
-             "fake: 3000000 bytes must be free; 1000000 of 2000000 bytes are free on the device"},
+             "fake: no room for 3000000 bytes; 1000000 of 2000000 bytes are free on the device"},
         Case{"lost", "fake: the device fell off the bus"}}) {
     SCOPED_TRACE(failure.word);
     tell(failure.word);
@@ -243,7 +243,7 @@ TEST_F(DeviceChoice, ADeviceLostOnTheWayKeepsWhatItFinished) {
 TEST_F(DeviceChoice, CudaThatFailsIsAnErrorOfTheCaller) {
   tell("out of memory");
   expect_error(Errc::kOutOfMemory,
-               "cross_validate: device cuda failed: fake: 3000000 bytes must be free; 1000000 of "
+               "cross_validate: device cuda failed: fake: no room for 3000000 bytes; 1000000 of "
                "2000000 bytes are free on the device",
                [&] { on(Device::kCuda); });
   tell("lost");
