@@ -6,11 +6,19 @@
 
 #include <cuda_runtime.h>
 
+#include "thresher/views.hpp"
+
 namespace thresher::cuda {
 
 constexpr unsigned kWarpSize = 32;
 constexpr unsigned kMostWarps = 32;  // of a block
 constexpr unsigned kAllLanes = 0xffffffffu;
+
+/// Whole warps that cover n, `most` threads at most: small columns keep no idle warps.
+constexpr unsigned threads_for(Index n, unsigned most) {
+  if (n >= static_cast<Index>(most)) return most;
+  return n <= 0 ? kWarpSize : static_cast<unsigned>((n + kWarpSize - 1) / kWarpSize) * kWarpSize;
+}
 
 /// The sum over the warp, in every lane.
 template <class T>

@@ -8,11 +8,11 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kBlockSize = block_threads(512);  // untuned: no GPU has run it yet
+constexpr unsigned kMostThreads = block_threads(512);  // untuned: no GPU has run it yet
 
 // Block x serves slots x, x + gridDim.x, ...; its threads stride over the rows.
 template <class T>
-__global__ void __launch_bounds__(kBlockSize)
+__global__ void __launch_bounds__(kMostThreads)
     curvature_kernel(Curvature<T> curvature, const T* momentum, double* squared_change,
                      double* squared_size) {
   THRESHER_SHARED_ARRAY(double, scratch, kMostWarps);
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kBlockSize)
     const T* previous = view_column(curvature.fitted_previous, b);
     const T* weight = view_column(curvature.weight, b);
     double sum = 0.0, square = 0.0, size = 0.0;
-    for (Index i = threadIdx.x; i < n; i += kBlockSize) {
+    for (Index i = threadIdx.x; i < n; i += blockDim.x) {
       const double w = static_cast<double>(weight[i]);
       const double to = static_cast<double>(next[i]);
       const double change =
@@ -48,8 +48,10 @@ __global__ void __launch_bounds__(kBlockSize)
 template <class T>
 void curvature(const Curvature<T>& curvature, cudaStream_t stream) {
   launch("curvature_kernel", curvature_kernel<T>,
-         {dim3(grid_x(curvature.fitted_next.cols)), kBlockSize}, stream, curvature,
-         curvature.momentum.data(), curvature.squared_change.data(), curvature.squared_size.data());
+         {dim3(grid_x(curvature.fitted_next.cols)),
+          threads_for(curvature.fitted_next.rows, kMostThreads)},
+         stream, curvature, curvature.momentum.data(), curvature.squared_change.data(),
+         curvature.squared_size.data());
 }
 
 template void curvature(const Curvature<float>&, cudaStream_t);

@@ -10,7 +10,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kBlockSize = block_threads(512);  // untuned: no GPU has run it yet
+constexpr unsigned kMostThreads = block_threads(512);  // untuned: no GPU has run it yet
 
 /// What one penalised feature adds to the gap at dual scale s.
 __device__ inline double gap_term(double s, double a, double e, double g, double z) {
@@ -22,7 +22,7 @@ __device__ inline double gap_term(double s, double a, double e, double g, double
 
 // Block x serves slots x, x + gridDim.x, ...; its threads stride over the features.
 template <class T>
-__global__ void __launch_bounds__(kBlockSize)
+__global__ void __launch_bounds__(kMostThreads)
     estimate_gap_kernel(GapEstimate<T> estimate, const T* momentum, const double* lipschitz,
                         const double* half_loss, double* gap) {
   THRESHER_SHARED_ARRAY(double, scratch, kMostWarps);
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kBlockSize)
     // Two candidates for the dual scale s: the largest feasible one, and the largest at which no
     // feature with an L2 term pays c_j either. The block has a maximum, so both are negated.
     double scale = -1.0, scale_all = -1.0;
-    for (Index j = threadIdx.x; j < n_selected; j += kBlockSize) {
+    for (Index j = threadIdx.x; j < n_selected; j += blockDim.x) {
       const double a = static_cast<double>(l1[j]);
       const double g = fabs(static_cast<double>(grad[j]));
       if (step_size[j] == T(0) || a == 0.0 || !(g > a)) continue;
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kBlockSize)
     scale_all = -block_max(scale_all, scratch);
 
     double sum = 0.0, sum_all = 0.0;
-    for (Index j = threadIdx.x; j < n_selected; j += kBlockSize) {
+    for (Index j = threadIdx.x; j < n_selected; j += blockDim.x) {
       const double size = static_cast<double>(step_size[j]);
       if (size == 0.0) continue;
       const double a = static_cast<double>(l1[j]);
@@ -83,8 +83,9 @@ __global__ void __launch_bounds__(kBlockSize)
 template <class T>
 void estimate_gap(const GapEstimate<T>& estimate, cudaStream_t stream) {
   launch("estimate_gap_kernel", estimate_gap_kernel<T>,
-         {dim3(grid_x(estimate.coef.cols)), kBlockSize}, stream, estimate, estimate.momentum.data(),
-         estimate.lipschitz.data(), estimate.half_loss.data(), estimate.gap.data());
+         {dim3(grid_x(estimate.coef.cols)), threads_for(estimate.coef.rows, kMostThreads)}, stream,
+         estimate, estimate.momentum.data(), estimate.lipschitz.data(), estimate.half_loss.data(),
+         estimate.gap.data());
 }
 
 template void estimate_gap(const GapEstimate<float>&, cudaStream_t);

@@ -11,13 +11,13 @@ namespace thresher::cuda {
 namespace {
 
 // Both untuned: no GPU has run it yet.
-constexpr unsigned kBlockSize = block_threads(256);
+constexpr unsigned kMostThreads = block_threads(256);
 constexpr Index kChunk = 1024;  // features of a block
 
 // Block (x, y) updates chunk x of slots y, y + gridDim.y, ... Neighbouring threads touch
 // neighbouring features.
 template <class T>
-__global__ void __launch_bounds__(kBlockSize)
+__global__ void __launch_bounds__(kMostThreads)
     prox_step_kernel(ProxStep<T> step, const T* momentum, double* partial) {
   THRESHER_SHARED_ARRAY(double, scratch, kMostWarps);
   const Index n_slots = step.coef.cols;
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kBlockSize)
     const T* l1 = view_column(step.l1, b);
     const T* l2 = view_column(step.l2, b);
     double uphill = 0.0, squared_length = 0.0;
-    for (Index j = first; j < last; j += kBlockSize) {
+    for (Index j = first; j < last; j += blockDim.x) {
       const T size = step_size[j];
       if (size == T(0)) continue;
       const T now = coef[j];
@@ -65,8 +65,8 @@ void prox_step(const ProxStep<T>& step, double* scratch, cudaStream_t stream) {
   const Index n_slots = step.coef.cols;
   const Index n_chunks = blocks_for(step.coef.rows, kChunk);
   launch("prox_step_kernel", prox_step_kernel<T>,
-         {dim3(grid_x(n_chunks), grid_y(n_slots)), kBlockSize}, stream, step, step.momentum.data(),
-         scratch);
+         {dim3(grid_x(n_chunks), grid_y(n_slots)), threads_for(step.coef.rows, kMostThreads)},
+         stream, step, step.momentum.data(), scratch);
   add_chunks(scratch, 2 * n_slots, n_chunks, step.uphill.data(), stream);
 }
 

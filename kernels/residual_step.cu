@@ -8,11 +8,11 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kBlockSize = block_threads(512);  // untuned: no GPU has run it yet
+constexpr unsigned kMostThreads = block_threads(512);  // untuned: no GPU has run it yet
 
 // Block x serves slots x, x + gridDim.x, ...; its threads stride over the rows, each over its own.
 template <class T>
-__global__ void __launch_bounds__(kBlockSize)
+__global__ void __launch_bounds__(kMostThreads)
     residual_step_kernel(Correlate<T> correlate, const T* momentum, double* half_loss) {
   THRESHER_SHARED_ARRAY(double, scratch, kMostWarps);
   const Index n = correlate.fitted.rows;
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kBlockSize)
     const T* weight = view_column(correlate.weight, b);
     T* residual = view_column(correlate.residual, b);
     double mean = 0.0;
-    for (Index i = threadIdx.x; i < n; i += kBlockSize) {
+    for (Index i = threadIdx.x; i < n; i += blockDim.x) {
       const T r = response[i] - (fitted[i] + momentum[b] * (fitted[i] - previous[i]));
       residual[i] = r;
       mean += static_cast<double>(weight[i]) * static_cast<double>(r);
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kBlockSize)
     mean = block_sum(mean, scratch);
     if (!correlate.intercept) mean = 0.0;
     double loss = 0.0;
-    for (Index i = threadIdx.x; i < n; i += kBlockSize) {
+    for (Index i = threadIdx.x; i < n; i += blockDim.x) {
       const T r = static_cast<T>(static_cast<double>(residual[i]) - mean);
       const T weighted = weight[i] * r;
       residual[i] = weighted;
@@ -47,8 +47,8 @@ __global__ void __launch_bounds__(kBlockSize)
 template <class T>
 void residual_step(const Correlate<T>& correlate, cudaStream_t stream) {
   launch("residual_step_kernel", residual_step_kernel<T>,
-         {dim3(grid_x(correlate.fitted.cols)), kBlockSize}, stream, correlate,
-         correlate.momentum.data(), correlate.half_loss.data());
+         {dim3(grid_x(correlate.fitted.cols)), threads_for(correlate.fitted.rows, kMostThreads)},
+         stream, correlate, correlate.momentum.data(), correlate.half_loss.data());
 }
 
 template void residual_step(const Correlate<float>&, cudaStream_t);

@@ -5,9 +5,11 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "backend/accelerator.hpp"
 #include "backend/blas.hpp"
 #include "backend/cpu_proximal_backend.hpp"
 #include "backend/proximal_backend.hpp"
@@ -15,6 +17,7 @@
 #include "engines/engine.hpp"
 #include "engines/support_polish.hpp"
 #include "setup/certificate.hpp"
+#include "thresher/error.hpp"
 
 namespace thresher {
 namespace {
@@ -23,6 +26,10 @@ constexpr double kEps = std::numeric_limits<double>::epsilon();
 
 // Problems that run together in one chunk; GEMM gains little beyond. Untuned.
 constexpr Index kSlots = 16;
+
+// The same on a device, if memory allows: enough columns to fill it, few enough for their working
+// sets to overlap. Untuned.
+constexpr Index kDeviceSlots = 256;
 
 // Iterations between looks at gaps, supports and limits. Untuned.
 constexpr Index kCheckEvery = 10;
@@ -105,8 +112,8 @@ struct SlotMatrix {
   Index rows = 0;
 
   SlotMatrix() = default;
-  SlotMatrix(ProximalBackend<T>& backend, Index n_rows)
-      : memory(backend.allocate(n_rows * kSlots)), rows(n_rows) {}
+  SlotMatrix(ProximalBackend<T>& backend, Index n_rows, Index most_slots)
+      : memory(backend.allocate(n_rows * most_slots)), rows(n_rows) {}
   T* column(Index b) const { return memory.get() + b * rows; }
   MatrixView<T> view(Index n_slots) const {
     return MatrixView<T>::column_major(memory.get(), rows, n_slots);
@@ -116,13 +123,13 @@ struct SlotMatrix {
   }
 };
 
-/// Problems [first, last) of the batch, kSlots at a time; a finished problem's slot goes to the
-/// next one. What happens depends on this range alone, so threads do not matter.
+/// Problems [first, last) of the batch, most_slots at a time; a finished problem's slot goes to the
+/// next one. What happens depends on these numbers alone, so threads do not matter.
 template <class T>
 class ChunkSolver {
  public:
-  ChunkSolver(const Batch& batch, const T* matrix, RunControl& control, FitSink& sink, Index first,
-              Index last)
+  ChunkSolver(const Batch& batch, std::unique_ptr<ProximalBackend<T>> backend, Index most_slots,
+              RunControl& control, FitSink& sink, Index first, Index last)
       : batch_(batch),
         columns_(batch.columns),
         n_(batch.columns.n_samples()),
@@ -131,13 +138,14 @@ class ChunkSolver {
         sink_(sink),
         next_(first),
         last_(last),
-        backend_(std::make_unique<CpuProximalBackend<T>>(matrix, n_, p_)),
-        fitted_(*backend_, n_),
-        fitted_previous_(*backend_, n_),
-        fitted_next_(*backend_, n_),
-        residual_(*backend_, n_),
-        response_(*backend_, n_),
-        weight_(*backend_, n_) {
+        most_slots_(most_slots),
+        backend_(std::move(backend)),
+        fitted_(*backend_, n_, most_slots),
+        fitted_previous_(*backend_, n_, most_slots),
+        fitted_next_(*backend_, n_, most_slots),
+        residual_(*backend_, n_, most_slots),
+        response_(*backend_, n_, most_slots),
+        weight_(*backend_, n_, most_slots) {
     select({});
   }
 
@@ -171,7 +179,7 @@ class ChunkSolver {
   // --- problems in and out ---
 
   void fill_slots() {
-    while (n_slots() < kSlots && next_ < last_) {
+    while (n_slots() < most_slots_ && next_ < last_) {
       const Index number = next_++;
       const Problem& problem = batch_.problems[at(number)];
       if (problem.lambda.empty()) continue;
@@ -236,8 +244,9 @@ class ChunkSolver {
 
   /// Restricts the chunk to `features`, carrying coefficients over; what is left out must be 0.
   void select(std::vector<Index> features) {
-    SlotMatrix<T> coef(*backend_, static_cast<Index>(features.size()));
-    SlotMatrix<T> previous(*backend_, coef.rows);
+    const Index size = static_cast<Index>(features.size());
+    SlotMatrix<T> coef(*backend_, size, most_slots_);
+    SlotMatrix<T> previous(*backend_, size, most_slots_);
     std::vector<T> from(features_.size()), to(features.size());
     for (Index b = 0; b < n_slots(); ++b) {
       for (const auto& [old_matrix, new_matrix] :
@@ -253,11 +262,10 @@ class ChunkSolver {
     }
     coef_ = coef;
     previous_ = previous;
-    grad_ = SlotMatrix<T>(*backend_, coef.rows);
-    step_size_ = SlotMatrix<T>(*backend_, coef.rows);
-    l1_ = SlotMatrix<T>(*backend_, coef.rows);
-    l2_ = SlotMatrix<T>(*backend_, coef.rows);
-    direction_ = backend_->allocate(coef.rows);
+    for (SlotMatrix<T>* m : {&grad_, &step_size_, &l1_, &l2_}) {
+      *m = SlotMatrix<T>(*backend_, size, most_slots_);
+    }
+    direction_ = backend_->allocate(size);
     features_ = std::move(features);
     backend_->select_features(features_);
     place_direct();
@@ -915,6 +923,7 @@ class ChunkSolver {
   bool stopped_ = false;
   Index clock_ = 0;
 
+  const Index most_slots_;
   std::unique_ptr<ProximalBackend<T>> backend_;
   std::vector<Slot> slots_;
   std::vector<Index> features_;  // selected, ascending
@@ -934,12 +943,89 @@ Index chunk_length(Index n_problems) { return std::clamp<Index>(n_problems / kSl
 template <class T>
 void solve_chunks(const Batch& batch, const T* matrix, const ThreadPool& pool, RunControl& control,
                   FitSink& sink) {
+  const Index n = batch.columns.n_samples(), p = batch.columns.n_features();
   const Index n_problems = static_cast<Index>(batch.problems.size());
   const Index length = chunk_length(n_problems);
   pool.run((n_problems + length - 1) / length, [&](Index chunk, int) {
     const Index first = chunk * length;
-    ChunkSolver<T>(batch, matrix, control, sink, first, std::min(n_problems, first + length)).run();
+    ChunkSolver<T>(batch, std::make_unique<CpuProximalBackend<T>>(matrix, n, p), kSlots, control,
+                   sink, first, std::min(n_problems, first + length))
+        .run();
   });
+}
+
+/// Hands each fit over once, however often its path is solved.
+class OnceSink : public FitSink {
+ public:
+  OnceSink(FitSink& sink, std::size_t n_problems) : sink_(sink), paths_(n_problems) {}
+
+  bool take(Index problem, Index lambda_index, Fit&& fit) override {
+    Path& path = paths_[at(problem)];
+    if (lambda_index + 1 < path.taken) return true;
+    if (lambda_index + 1 > path.taken) {
+      path.wanted = sink_.take(problem, lambda_index, std::move(fit));
+      path.taken = lambda_index + 1;
+    }
+    return path.wanted;
+  }
+
+ private:
+  struct Path {
+    Index taken = 0;
+    bool wanted = true;
+  };
+
+  FitSink& sink_;
+  std::vector<Path> paths_;
+};
+
+/// Problems at a time that memory allows: X and a copy of its selected columns stay, a slot has six
+/// vectors of samples and, while the selection changes, up to ten of features.
+Index slots_that_fit(std::size_t free_bytes, Index n, Index p, std::size_t value_bytes) {
+  const double bytes = static_cast<double>(value_bytes);
+  const double rows = static_cast<double>(n), features = static_cast<double>(p);
+  // A tenth stays free for cuBLAS and for what the driver keeps.
+  const double room = 0.9 * static_cast<double>(free_bytes) - 2.0 * bytes * rows * features;
+  const double slots = room / (bytes * (6.0 * rows + 10.0 * features));
+  return static_cast<Index>(std::clamp(slots, 1.0, static_cast<double>(kDeviceSlots)));
+}
+
+/// All problems as one chunk, on one thread. Out of memory: half as many at a time, down to one.
+template <class T>
+void solve_on_device(const Batch& batch, const T* matrix, RunControl& control, FitSink& sink) {
+  Accelerator& device = *batch.accelerator;
+  const Index n = batch.columns.n_samples(), p = batch.columns.n_features();
+  const Index n_problems = static_cast<Index>(batch.problems.size());
+  const Index wanted = std::clamp<Index>(n_problems, 1, kDeviceSlots);
+  Index n_slots = std::min(wanted, slots_that_fit(device.info().free_bytes, n, p, sizeof(T)));
+  OnceSink once(sink, batch.problems.size());
+  const Index counted = control.counted();
+  for (;;) {
+    if (n_slots < wanted) {
+      control.note_device(std::to_string(n_slots) + " of " + std::to_string(wanted) +
+                          " problems at a time (memory)");
+    }
+    try {
+      ChunkSolver<T>(batch, device.proximal_backend(matrix, n, p), n_slots, control, once, 0,
+                     n_problems)
+          .run();
+      return;
+    } catch (const Error& error) {
+      if (error.code() != Errc::kOutOfMemory || n_slots == 1) throw;
+    }
+    control.take_back_to(counted);
+    n_slots /= 2;
+  }
+}
+
+template <class T>
+void solve_where_asked(const Batch& batch, const T* matrix, const ThreadPool& pool,
+                       RunControl& control, FitSink& sink) {
+  if (batch.accelerator != nullptr) {
+    solve_on_device(batch, matrix, control, sink);
+  } else {
+    solve_chunks(batch, matrix, pool, control, sink);
+  }
 }
 
 }  // namespace
@@ -949,7 +1035,7 @@ void solve_proximal_gradient(const Batch& batch, const ThreadPool& pool, RunCont
   const Columns& columns = batch.columns;
   columns.build_all(pool);
   if (!columns.float_data()) {
-    solve_chunks(batch, columns.matrix(), pool, control, sink);
+    solve_where_asked(batch, columns.matrix(), pool, control, sink);
     return;
   }
   const Index size = columns.n_samples() * columns.n_features();
@@ -960,7 +1046,7 @@ void solve_proximal_gradient(const Batch& batch, const ThreadPool& pool, RunCont
     std::transform(from, from + n, matrix.begin() + j * n,
                    [](double value) { return static_cast<float>(value); });
   });
-  solve_chunks(batch, static_cast<const float*>(matrix.data()), pool, control, sink);
+  solve_where_asked(batch, static_cast<const float*>(matrix.data()), pool, control, sink);
 }
 
 }  // namespace thresher

@@ -2,51 +2,44 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "backend/accelerator_library.hpp"
 #include "backend/cpu_proximal_backend.hpp"
-#include "cuda_on_cpu/emulator.hpp"
+#include "test_device.hpp"
 
 namespace thresher::testing_proximal {
 
-/// Tests that every backend runs, by name. Without a device the "cuda" rows skip with the reason;
-/// on an emulated device they also end with no report and no leak.
-class BackendTest : public testing::TestWithParam<std::string> {
+/// Tests that every backend runs, by the name of a TestDevice. Where there is no such device the
+/// rows skip with the reason.
+class BackendTest : public testing::TestWithParam<const char*> {
  protected:
-  void SetUp() override {
-    if (GetParam() == "cpu") return;
-    emulator_ = emulator::open(accelerator_library_path().c_str());
-    if (emulator_ != nullptr) emulator_->reset(emulator_->environment());
-    std::string why_not;
-    device_ = open_accelerator(why_not);
-    if (device_ == nullptr) GTEST_SKIP() << "cuda: " << why_not;
-  }
+  BackendTest() : device_(GetParam()) {}
 
-  void TearDown() override {
-    device_.reset();
-    if (emulator_ == nullptr) return;
-    for (const std::string& text : emulator_->reports()) ADD_FAILURE() << text;
-    EXPECT_EQ(emulator_->leaks(), "");
+  void SetUp() override {
+    if (!device_.there()) GTEST_SKIP() << GetParam() << ": " << device_.why_not();
   }
+  void TearDown() override { device_.check(); }
+
+  Accelerator* accelerator() const { return device_.accelerator(); }
+  emulator::Control* emulator() const { return device_.emulator(); }
 
   template <class T>
   std::unique_ptr<ProximalBackend<T>> backend(const T* matrix, Index n_samples,
                                               Index n_features) const {
-    if (device_ != nullptr) return device_->proximal_backend(matrix, n_samples, n_features);
+    if (accelerator() != nullptr) {
+      return accelerator()->proximal_backend(matrix, n_samples, n_features);
+    }
     return std::make_unique<CpuProximalBackend<T>>(matrix, n_samples, n_features);
   }
 
  private:
-  std::shared_ptr<Accelerator> device_;
-  emulator::Control* emulator_ = nullptr;
+  testing_device::TestDevice device_;
 };
 
-#define THRESHER_ON_EVERY_BACKEND(Suite)                                    \
-  INSTANTIATE_TEST_SUITE_P(Backends, Suite, testing::Values("cpu", "cuda"), \
-                           [](const auto& row) { return row.param; })
+inline std::string device_name(const testing::TestParamInfo<const char*>& row) { return row.param; }
 
 /// A matrix in the memory of a backend. Between its columns lie `gap` values that must not be
 /// touched.

@@ -101,6 +101,8 @@ class CollectingSink : public FitSink {
 
 /// Sets a batch up as the library does and runs the engine on it.
 struct EngineRun {
+  static inline Accelerator* accelerator = nullptr;  ///< of all runs; null: the CPU
+
   EngineRun(const AnyMatrix& X, const std::vector<Wish>& wishes, const Options& options = {},
             const Data& factors = {}, Observer* observer = nullptr, Index stop_after = -1)
       : pool(options.threads),
@@ -134,7 +136,7 @@ struct EngineRun {
       }
       problems.push_back(std::move(problem));
     }
-    const Batch batch{columns, problems, options, false};
+    const Batch batch{columns, problems, options, false, nullptr, accelerator};
     solve_proximal_gradient(batch, pool, control, sink);
   }
 

@@ -13,6 +13,7 @@ namespace thresher {
 namespace {
 
 using testing_proximal::BackendTest;
+using testing_proximal::device_name;
 using testing_proximal::Placed;
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
@@ -77,7 +78,8 @@ class ProxStepTest : public BackendTest {
   template <class T>
   void expect_matches_oracle(Index n_features, Index n_slots, Index gap = 0) const;
 };
-THRESHER_ON_EVERY_BACKEND(ProxStepTest);
+INSTANTIATE_TEST_SUITE_P(Devices, ProxStepTest, testing::Values("cpu", "cuda", "cuda_checked"),
+                         device_name);
 
 template <class T>
 void ProxStepTest::expect_matches_oracle(Index n_features, Index n_slots, Index gap) const {

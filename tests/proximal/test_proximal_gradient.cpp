@@ -8,10 +8,26 @@
 #include <string>
 #include <vector>
 
+#include "backend_case.hpp"
 #include "proximal_case.hpp"
+#include "thresher/error.hpp"
 
 namespace thresher::testing_proximal {
 namespace {
+
+class ProximalGradientTest : public BackendTest {
+ protected:
+  void SetUp() override {
+    BackendTest::SetUp();
+    EngineRun::accelerator = accelerator();
+  }
+  void TearDown() override {
+    EngineRun::accelerator = nullptr;
+    BackendTest::TearDown();
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Devices, ProximalGradientTest, testing::Values("cpu", "cuda"),
+                         device_name);
 
 /// Everything the objective needs, as given.
 struct Given {
@@ -99,7 +115,7 @@ void expect_solved(const Given& given, const Fit& fit, double tol, double mean_b
 
 const std::vector<double> kShares = {1.0, 0.9, 0.5, 0.1, 0.01, 0.001};
 
-TEST(ProximalGradient, SatisfiesOptimalityConditions) {
+TEST_P(ProximalGradientTest, SatisfiesOptimalityConditions) {
   for (const auto& [n, p, corr] : {std::tuple<Index, Index, double>{40, 8, 0.5},
                                    {15, 25, 0.3},
                                    {30, 6, 0.9},
@@ -126,7 +142,7 @@ TEST(ProximalGradient, SatisfiesOptimalityConditions) {
   }
 }
 
-TEST(ProximalGradient, SolvesOrthonormalColumnsByThresholding) {
+TEST_P(ProximalGradientTest, SolvesOrthonormalColumnsByThresholding) {
   // Columns of a Hadamard matrix without the constant one: centred, x_j'x_k / n = [j = k].
   Table<double> X(8, 7);
   for (Index i = 0; i < 8; ++i) {
@@ -148,7 +164,7 @@ TEST(ProximalGradient, SolvesOrthonormalColumnsByThresholding) {
   }
 }
 
-TEST(ProximalGradient, SolvesOneFeatureInClosedForm) {
+TEST_P(ProximalGradientTest, SolvesOneFeatureInClosedForm) {
   const Table<double> X = random_table(20, 1, 0.0, 5.0, 3);
   const std::vector<double> y = random_response(X, 1, 1.0, 4);
   double x_mean = 0.0, y_mean = 0.0, xx = 0.0, xy = 0.0;
@@ -200,7 +216,7 @@ std::vector<double> ridge_oracle(const Table<double>& X, const std::vector<doubl
   return out;
 }
 
-TEST(ProximalGradient, SolvesRidgeInClosedForm) {
+TEST_P(ProximalGradientTest, SolvesRidgeInClosedForm) {
   for (const auto& [n, p] : {std::pair<Index, Index>{40, 8}, {15, 25}}) {
     const Table<double> X = random_table(n, p, 0.5, 3.0, 21);
     const std::vector<double> y = random_response(X, 4, 0.5, 22);
@@ -224,7 +240,7 @@ TEST(ProximalGradient, SolvesRidgeInClosedForm) {
   }
 }
 
-TEST(ProximalGradient, SolvesLeastSquaresAndFlagsDeficientRank) {
+TEST_P(ProximalGradientTest, SolvesLeastSquaresAndFlagsDeficientRank) {
   const Table<double> tall = random_table(30, 5, 0.5, 2.0, 31);
   const std::vector<double> y = random_response(tall, 3, 0.5, 32);
   const EngineRun run(tall.view(), {{y, {}, 1.0, {0.1, 0.0}, {}}});
@@ -245,7 +261,7 @@ TEST(ProximalGradient, SolvesLeastSquaresAndFlagsDeficientRank) {
   expect_solved({wide, wish, 0.0}, interpolated.fit(0, 0), 1e-10);
 }
 
-TEST(ProximalGradient, HonoursFactorsAndWeights) {
+TEST_P(ProximalGradientTest, HonoursFactorsAndWeights) {
   const Table<double> X = random_table(50, 12, 0.6, 2.0, 41);
   const double infinity = std::numeric_limits<double>::infinity();
   const std::vector<double> u = {1, 0, 2, 1, 0.5, 1, infinity, 0, 1, 1, 3, 1};
@@ -268,7 +284,7 @@ TEST(ProximalGradient, HonoursFactorsAndWeights) {
 }
 
 // A row without weight drags the plain mean far away: the column is then centred for these weights.
-TEST(ProximalGradient, HonoursColumnsThatAreCentredDirectly) {
+TEST_P(ProximalGradientTest, HonoursColumnsThatAreCentredDirectly) {
   Table<double> X = random_table(40, 6, 0.3, 0.0, 51);
   for (Index i = 0; i < 40; ++i) X(i, 2) = 1e-6 * X(i, 2) + (i == 0 ? 1e3 : 1.0);
   Wish wish{random_response(X, 2, 0.3, 52), {}, 1.0, {}, {0.5, 0.01}};
@@ -297,7 +313,7 @@ TEST(ProximalGradient, HonoursColumnsThatAreCentredDirectly) {
   }
 }
 
-TEST(ProximalGradient, SolvesColumnsWhoseScalesSpanTenDecades) {
+TEST_P(ProximalGradientTest, SolvesColumnsWhoseScalesSpanTenDecades) {
   Table<double> X = random_table(80, 11, 0.5, 1.0, 61);
   std::vector<double> scale;
   for (Index j = 0; j < 11; ++j) scale.push_back(std::pow(10.0, static_cast<double>(j) - 5.0));
@@ -331,7 +347,7 @@ constexpr double kDragged = 1e-7;
 
 // One step in the metric of the column is exact; two iterations leave no time for exact solves. Row
 // 0 weighs next to nothing but sets the scale of the column, whose weighted spread is 1e-5 of it.
-TEST(ProximalGradient, StepsLiveInTheMetricOfTheColumns) {
+TEST_P(ProximalGradientTest, StepsLiveInTheMetricOfTheColumns) {
   Table<double> X = random_table(80, 1, 0.0, 1.0, 65);
   X(0, 0) = 1e5;
   Wish wish{random_response(X, 0, 0.5, 66), std::vector<double>(80, 1.0), 1.0, {}, {0.3, 0.03}};
@@ -350,7 +366,7 @@ TEST(ProximalGradient, StepsLiveInTheMetricOfTheColumns) {
 
 // The same in float on a column that only its direct centring keeps: without it the fitted values
 // would be a constant 1e7 times their spread.
-TEST(ProximalGradient, StepsSeeDirectColumns) {
+TEST_P(ProximalGradientTest, StepsSeeDirectColumns) {
   const Table<double> normal = random_table(40, 1, 0.0, 0.0, 65);
   Table<float> X(40, 1);
   Table<double> same(40, 1);
@@ -376,7 +392,7 @@ TEST(ProximalGradient, StepsSeeDirectColumns) {
 
 // From zero to 0.02 lambda_max at once: the strong rule guesses nothing there, so that the working
 // features start at the 300 strongest and the others must come in as violators.
-TEST(ProximalGradient, FindsFeaturesThatTheFirstGuessMissed) {
+TEST_P(ProximalGradientTest, FindsFeaturesThatTheFirstGuessMissed) {
   const Table<double> X = random_table(150, 900, 0.9, 0.0, 67);
   const Wish wish{random_response(X, 40, 0.5, 68), {}, 1.0, {}, {0.02}};
 
@@ -385,7 +401,7 @@ TEST(ProximalGradient, FindsFeaturesThatTheFirstGuessMissed) {
   expect_solved({X, wish, run.lambda(0, 0)}, run.fit(0, 0), 1e-10);
 }
 
-TEST(ProximalGradient, KeepsZeroAndConstantColumnsAtZero) {
+TEST_P(ProximalGradientTest, KeepsZeroAndConstantColumnsAtZero) {
   Table<double> X = random_table(30, 6, 0.3, 1.0, 71);
   for (Index i = 0; i < 30; ++i) X(i, 1) = 0.0, X(i, 4) = 0.1;
   const Wish wish{random_response(X, 3, 0.5, 72), {}, 0.5, {}, {0.5, 0.01}, {{1, 5.0}, {4, 5.0}}};
@@ -405,7 +421,7 @@ TEST(ProximalGradient, KeepsZeroAndConstantColumnsAtZero) {
   }
 }
 
-TEST(ProximalGradient, JunkStartEndsWhereColdStartEnds) {
+TEST_P(ProximalGradientTest, JunkStartEndsWhereColdStartEnds) {
   const Table<double> X = random_table(40, 60, 0.8, 2.0, 81);
   const Wish cold{random_response(X, 6, 0.5, 82), {}, 1.0, {}, {0.3, 0.01}};
   Wish junk = cold;
@@ -419,7 +435,7 @@ TEST(ProximalGradient, JunkStartEndsWhereColdStartEnds) {
   }
 }
 
-TEST(ProximalGradient, RestartAtTheAnswerTakesTwoIterationsAtMost) {
+TEST_P(ProximalGradientTest, RestartAtTheAnswerTakesTwoIterationsAtMost) {
   const Table<double> X = random_table(40, 60, 0.5, 2.0, 81);
   Wish wish{random_response(X, 6, 0.5, 82), {}, 1.0, {0.3}, {}};
   const EngineRun first(X.view(), {wish});
@@ -452,7 +468,7 @@ std::vector<Wish> mixed_batch(const Table<double>& X, Index size) {
   return out;
 }
 
-TEST(ProximalGradient, BatchAgreesWithOneByOneWithinTheCertificate) {
+TEST_P(ProximalGradientTest, BatchAgreesWithOneByOneWithinTheCertificate) {
   const Table<double> X = random_table(40, 90, 0.6, 2.0, 91);
   const std::vector<Wish> wishes = mixed_batch(X, 40);
 
@@ -481,7 +497,7 @@ void expect_same_bits(const Fit& a, const Fit& b) {
   EXPECT_EQ(a.iterations, b.iterations);
 }
 
-TEST(ProximalGradient, GivesTheSameBitsForAnyNumberOfThreads) {
+TEST_P(ProximalGradientTest, GivesTheSameBitsForAnyNumberOfThreads) {
   const Table<double> X = random_table(40, 90, 0.6, 2.0, 91);
   const std::vector<Wish> wishes = mixed_batch(X, 40);
   Options options;
@@ -500,7 +516,7 @@ TEST(ProximalGradient, GivesTheSameBitsForAnyNumberOfThreads) {
   }
 }
 
-TEST(ProximalGradient, SaysSoAtTheIterationLimit) {
+TEST_P(ProximalGradientTest, SaysSoAtTheIterationLimit) {
   const Table<double> X = random_table(40, 20, 0.9, 2.0, 101);
   Options options;
   options.max_iterations = 1;
@@ -516,7 +532,7 @@ TEST(ProximalGradient, SaysSoAtTheIterationLimit) {
   }
 }
 
-TEST(ProximalGradient, ReportsAToleranceOutOfReachAsPrecisionLimit) {
+TEST_P(ProximalGradientTest, ReportsAToleranceOutOfReachAsPrecisionLimit) {
   const Table<double> X = random_table(40, 20, 0.9, 2.0, 101);
   Options options;
   options.tol = 1e-40;
@@ -531,7 +547,7 @@ TEST(ProximalGradient, ReportsAToleranceOutOfReachAsPrecisionLimit) {
   }
 }
 
-TEST(ProximalGradient, SolvesFloatDataToItsTolerance) {
+TEST_P(ProximalGradientTest, SolvesFloatDataToItsTolerance) {
   const Table<double> wide = random_table(60, 100, 0.6, 2.0, 111);
   Table<float> X(60, 100);
   Table<double> same(60, 100);
@@ -555,7 +571,7 @@ TEST(ProximalGradient, SolvesFloatDataToItsTolerance) {
   for (Index l = 0; l < 2; ++l) EXPECT_EQ(ridge.fit(0, l).status, Status::kConverged);
 }
 
-TEST(ProximalGradient, StopsAPathWhenTheSinkHasEnough) {
+TEST_P(ProximalGradientTest, StopsAPathWhenTheSinkHasEnough) {
   const Table<double> X = random_table(40, 20, 0.5, 2.0, 101);
   const Wish wish{random_response(X, 5, 0.5, 102), {}, 1.0, {}, kShares};
 
@@ -565,7 +581,7 @@ TEST(ProximalGradient, StopsAPathWhenTheSinkHasEnough) {
   EXPECT_EQ(run.sink.path(1).size(), 3u);
 }
 
-TEST(ProximalGradient, EndsEarlyWhenCancelled) {
+TEST_P(ProximalGradientTest, EndsEarlyWhenCancelled) {
   class Cancel : public Observer {
    public:
     bool cancelled() override { return true; }
@@ -580,7 +596,7 @@ TEST(ProximalGradient, EndsEarlyWhenCancelled) {
   EXPECT_TRUE(std::isfinite(run.fit(0, 0).gap));
 }
 
-TEST(ProximalGradient, EndsWithBreakdownInsteadOfZeroWhenValuesOverflow) {
+TEST_P(ProximalGradientTest, EndsWithBreakdownInsteadOfZeroWhenValuesOverflow) {
   const Table<double> X = random_table(40, 20, 0.5, 2.0, 101);
   Wish wish{random_response(X, 5, 0.5, 102), {}, 1.0, {}, {0.1}};
   wish.start_hat = {{0, std::numeric_limits<double>::quiet_NaN()}};
@@ -591,7 +607,7 @@ TEST(ProximalGradient, EndsWithBreakdownInsteadOfZeroWhenValuesOverflow) {
   EXPECT_EQ(run.fit(1, 0).status, Status::kConverged);
 }
 
-TEST(ProximalGradient, SolvesDegenerateShapes) {
+TEST_P(ProximalGradientTest, SolvesDegenerateShapes) {
   Table<double> one_row(1, 3);
   one_row.values = {1.0, 2.0, 3.0};
   const EngineRun single(one_row.view(), {{{5.0}, {}, 1.0, {0.1, 0.0}, {}}});
@@ -606,6 +622,45 @@ TEST(ProximalGradient, SolvesDegenerateShapes) {
   EXPECT_EQ(nothing.fit(0, 1).status, Status::kConverged);
   EXPECT_TRUE(nothing.fit(0, 1).coef.empty());
   EXPECT_EQ(nothing.fit(1, 0).status, Status::kConverged);
+}
+
+// Wherever memory runs out, every fit is handed over once and counted once.
+TEST_P(ProximalGradientTest, SolvesFewerAtATimeWhenMemoryRunsOut) {
+  if (emulator() == nullptr) GTEST_SKIP() << GetParam() << ": no emulated device to run out";
+  constexpr int kOutOfMemory = 2;  // cudaErrorMemoryAllocation
+  const Table<double> X = random_table(30, 50, 0.5, 2.0, 121);
+  std::vector<Wish> wishes;
+  for (unsigned k = 0; k < 5; ++k) {
+    wishes.push_back({random_response(X, 4, 0.5, 122 + k), {}, 1.0, {}, {0.5, 0.1}});
+  }
+  const long before = emulator()->calls("cudaMalloc");
+  const EngineRun undisturbed(X.view(), wishes);
+  EXPECT_EQ(undisturbed.control.device_note(), "");
+  const long calls = emulator()->calls("cudaMalloc") - before;
+  for (const long nth : {1L, calls / 2, calls}) {
+    SCOPED_TRACE("allocation " + std::to_string(nth) + " of " + std::to_string(calls));
+    emulator()->fail("cudaMalloc", nth, kOutOfMemory);
+
+    const EngineRun run(X.view(), wishes);
+
+    EXPECT_EQ(run.control.device_note(), "2 of 5 problems at a time (memory)");
+    EXPECT_EQ(run.control.counted(), 10);
+    EXPECT_FALSE(run.sink.out_of_order());
+    for (Index k = 0; k < 5; ++k) {
+      ASSERT_EQ(run.sink.path(k).size(), 2u);
+      for (Index l = 0; l < 2; ++l) {
+        expect_solved({X, wishes[at(k)], run.lambda(k, l)}, run.fit(k, l), 1e-10);
+      }
+    }
+  }
+  emulator()->fail_from("cudaMalloc", 1, kOutOfMemory);
+  try {
+    const EngineRun run(X.view(), wishes);
+    FAIL() << "expected thresher::Error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Errc::kOutOfMemory);
+  }
+  emulator()->clear_faults();
 }
 
 }  // namespace

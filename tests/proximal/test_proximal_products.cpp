@@ -11,6 +11,7 @@ namespace thresher {
 namespace {
 
 using testing_proximal::BackendTest;
+using testing_proximal::device_name;
 using testing_proximal::Placed;
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
@@ -46,7 +47,8 @@ class ProximalProductsTest : public BackendTest {
   template <class T>
   void expect_gaps_match(Index f, Index m) const;
 };
-THRESHER_ON_EVERY_BACKEND(ProximalProductsTest);
+INSTANTIATE_TEST_SUITE_P(Devices, ProximalProductsTest,
+                         testing::Values("cpu", "cuda", "cuda_checked"), device_name);
 
 /// All products of one shape against long double loops, with every second feature selected and one
 /// direct column in the last slot.
