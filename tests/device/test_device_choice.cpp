@@ -199,6 +199,7 @@ TEST_F(DeviceChoice, EveryEngineAsksTheDeviceAndGoesOnWithoutIt) {
        {Setting{"gram", Engine::kActiveSet, Mode::kGram, 1.0, false},
         Setting{"residual", Engine::kActiveSet, Mode::kResidual, 1.0, false},
         Setting{"residual, no panels on the host", Engine::kActiveSet, Mode::kResidual, 1.0, true},
+        Setting{"proximal", Engine::kProximalGradient, Mode::kAuto, 0.5, true},
         Setting{"ridge", Engine::kRidge, Mode::kAuto, 0.0, false}}) {
     SCOPED_TRACE(setting.name);
     options.engine = setting.engine;
