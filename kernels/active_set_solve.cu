@@ -628,7 +628,7 @@ __global__ void __launch_bounds__(kThreads)
       SlotReport& report = state.report[position];
       report.iterations = iterations;
       report.n_dependent = n_dependent;
-      report.exact = exact;
+      report.exact = exact ? 1 : 0;
     }
     __syncthreads();
   }

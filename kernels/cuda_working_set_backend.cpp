@@ -509,7 +509,7 @@ void CudaWorkingSetBackend::certify(std::span<const PathBlock>,
     report = {};
     report.gap = found.gap;
     report.n_violators = found.n_violators;
-    report.exact = found.exact;
+    report.exact = found.exact != 0;
     report.finite = std::isfinite(found.gap);
     // Most likely what harvest() will ask for.
     if (found.n_violators == 0 && report.finite) wanted.push_back(solve_round_.host[k].slot);

@@ -65,7 +65,8 @@ struct SlotSums {
   Index column;           // RoundSlot::column at that time
 };
 
-/// What comes back to the host from every round.
+/// What comes back to the host from every round. Without padding: a copy of it would read bytes
+/// that no kernel wrote.
 struct SlotReport {
   double gap;  // relative
   double loss, held_out;
@@ -73,8 +74,9 @@ struct SlotReport {
   Index n_nonzero;
   Index iterations;
   Index n_dependent;
-  bool exact;
+  Index exact;  // 0 or 1
 };
+static_assert(sizeof(SlotReport) == 3 * sizeof(double) + 5 * sizeof(Index));
 
 /// All slots. A member "(rows) per slot" is a matrix with one column per slot.
 struct WorkingSetState {
