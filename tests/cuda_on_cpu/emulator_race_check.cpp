@@ -18,7 +18,8 @@
 namespace thresher::emulator {
 namespace {
 
-/// The last write and the last reads of 4 bytes. Masks have one bit per byte.
+/// The last write and the last reads of 4 bytes. Masks have one bit per byte. There is one rank for
+/// the bytes of `read`: when threads read neighbouring bytes, the earlier ones are forgotten.
 struct Cell {
   std::uint32_t write_run, read_run;  // run of a block, as in Clock
   std::uint16_t write_rank, read_rank;
@@ -27,7 +28,7 @@ struct Cell {
   std::uint8_t allocated : 4, initialised : 4;
   std::uint8_t written : 4, read : 4;
   bool write_atomic;
-  bool read_by_many;
+  std::uint8_t read_by_many;  // mask: bytes that several threads have read since the barrier
 };
 static_assert(sizeof(Cell) == 24);
 
@@ -183,7 +184,7 @@ void check_cell(Cell& cell, std::uint8_t mask, const Access& access, const Clock
     const bool racing =
         cell.read_run == now.block_run
             ? cell.read_barrier == now.barrier_epoch &&
-                  (cell.read_by_many ||
+                  ((cell.read_by_many & mask) ||
                    !ordered(now, cell.read_rank, cell.read_barrier, cell.read_warp_epoch))
             : cell.read_run >= now.first_block_run;
     if (racing) race(Finding::kAfterRead, cell.read_run, "read", cell.read_rank);
@@ -199,10 +200,12 @@ void check_cell(Cell& cell, std::uint8_t mask, const Access& access, const Clock
     cell.write_atomic = access.atomic;
   } else {
     const bool same = cell.read_run == now.block_run && cell.read_barrier == now.barrier_epoch;
-    cell.read_by_many =
-        same && (cell.read_by_many ||
-                 !ordered(now, cell.read_rank, cell.read_barrier, cell.read_warp_epoch));
-    cell.read = static_cast<std::uint8_t>(((same ? cell.read : 0) | mask) & 15);
+    const bool other =
+        same && !ordered(now, cell.read_rank, cell.read_barrier, cell.read_warp_epoch);
+    if (!same) cell.read_by_many = 0;
+    if (other) cell.read_by_many |= static_cast<std::uint8_t>(cell.read & mask);
+    const int kept = !same ? 0 : other ? cell.read_by_many : cell.read;
+    cell.read = static_cast<std::uint8_t>((kept | mask) & 15);
     cell.read_run = now.block_run;
     cell.read_rank = now.rank;
     cell.read_barrier = now.barrier_epoch;

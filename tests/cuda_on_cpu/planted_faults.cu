@@ -135,6 +135,14 @@ __global__ void grid_sum_kernel(const float* x, float* partial, float* sums) {
   sums[blockIdx.x] = sum;
 }
 
+template <Fault kFault>
+__global__ void __launch_bounds__(kFaultThreads) clear_marks_kernel(std::uint8_t* marks, Index n) {
+  const Index i = threadIdx.x;
+  if (i >= n) return;
+  const bool next_too = kFault == Fault::kNeighbourRace && i + 1 < n;
+  if ((next_too && marks[i + 1] == 3) || marks[i] == 2) marks[i] = 0;
+}
+
 }  // namespace
 
 void launch_column_sums(Fault fault, const float* x, Index n, Index n_columns, float* sums,
@@ -195,6 +203,13 @@ void launch_exchange(Fault fault, const float* x, float* y, cudaStream_t stream)
     default:
       return go(exchange_kernel<Fault::kNone>);
   }
+}
+
+void launch_clear_marks(Fault fault, std::uint8_t* marks, Index n, cudaStream_t stream) {
+  const Grid grid{dim3(1), kFaultThreads};
+  const auto go = [&](auto kernel) { launch("clear_marks", kernel, grid, stream, marks, n); };
+  if (fault == Fault::kNeighbourRace) return go(clear_marks_kernel<Fault::kNeighbourRace>);
+  go(clear_marks_kernel<Fault::kNone>);
 }
 
 void launch_far_writes(bool narrow_index, float* y, Index ld, Index n_columns,

@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
+
 #include "thresher/views.hpp"
 
 // Small kernels, each correct or with one fault of the kinds that the emulator must notice.
@@ -39,6 +41,10 @@ void launch_add_one(Fault fault, const float* x, float* y, Index n, cudaStream_t
 /// One block of kFaultThreads; y and x have as many elements. Without a fault y = x reversed within
 /// each warp.
 void launch_exchange(Fault fault, const float* x, float* y, cudaStream_t stream);
+
+/// marks[i] = 0 where it is 2, n <= kFaultThreads: each thread reads and writes a byte of its own
+/// or, as a fault, reads the next one too.
+void launch_clear_marks(Fault fault, std::uint8_t* marks, Index n, cudaStream_t stream);
 
 /// y[b * ld] = b for b < n_columns, with the offset in 64 bits or, as a fault, in 32.
 void launch_far_writes(bool narrow_index, float* y, Index ld, Index n_columns, cudaStream_t stream);

@@ -144,6 +144,17 @@ TEST_P(CorrectKernels, CountWithAtomicsAndBallots) {
   EXPECT_EQ(on_host(values)[0], total);
 }
 
+TEST_P(CorrectKernels, GiveNeighbouringBytesToDifferentThreads) {
+  std::vector<std::uint8_t> given(100, 1);
+  for (std::size_t i = 0; i < given.size(); i += 3) given[i] = 2;
+  const DeviceArray<std::uint8_t> marks = on_device(given);
+
+  cuda::launch_clear_marks(Fault::kNone, marks.data(), marks.size(), nullptr);
+
+  for (std::uint8_t& mark : given) mark = mark == 2 ? 0 : mark;
+  EXPECT_EQ(on_host(marks), given);
+}
+
 TEST_P(CorrectKernels, WaitForTheWholeGrid) {
   const unsigned n_blocks = 5;
   const std::vector<float> x = integers(32 * n_blocks);
@@ -210,6 +221,17 @@ TEST_F(FaultTest, NeighboursRaceInGlobalMemory) {
   exchange(Fault::kNeighbourRace);
 
   if (!checked()) GTEST_SKIP() << "only the checked build sees it under every schedule";
+  expect_noticed("race within a block");
+}
+
+TEST_F(FaultTest, AByteIsReadWhileItsOwnerWritesIt) {
+  std::vector<std::uint8_t> given(100, 2);
+  const DeviceArray<std::uint8_t> marks = on_device(given);
+
+  cuda::launch_clear_marks(Fault::kNeighbourRace, marks.data(), marks.size(), nullptr);
+  (void)on_host(marks);
+
+  if (!checked()) GTEST_SKIP() << "only the checked build sees it: the values agree";
   expect_noticed("race within a block");
 }
 
