@@ -33,7 +33,7 @@ struct Config {
 /// cusolverStatus_t values; an entry point is named as in the programmer's guide, without _v2.
 class Control {
  public:
-  /// The settings of the environment: THRESHER_EMULATOR_ORDER, _STREAMS, _SEED, _MEMORY.
+  /// The settings of the environment: THRESHER_EMULATOR_ORDER, _STREAMS, _SEED, _MEMORY, _PROTECT.
   virtual Config environment() const = 0;
 
   /// A new device: forgets allocations, streams, handles, faults, reports and errors. Whoever holds

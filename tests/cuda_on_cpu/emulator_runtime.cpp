@@ -129,6 +129,7 @@ Config environment_config() {
       out.streams);
   out.seed = environment_number("THRESHER_EMULATOR_SEED", out.seed);
   out.memory = environment_number("THRESHER_EMULATOR_MEMORY", out.memory);
+  out.protect = environment_number("THRESHER_EMULATOR_PROTECT", out.protect ? 1 : 0) != 0;
   return out;
 }
 
