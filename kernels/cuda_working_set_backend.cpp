@@ -27,9 +27,6 @@ constexpr Index kWorkingSetFloor = 1024;
 constexpr Index kActiveSlack = 16;
 // With an L2 term supports are not bounded by n: this many times n, if p allows.
 constexpr Index kElasticNetFactor = 4;
-// Tensor cores align and truncate: relative error of one addition (Fasi et al. 2021). Assumed until
-// benchmarks/gpu_check has probed a card.
-constexpr double kHalfSumError = 0x1p-22;
 // Leading dimensions of half-precision operands: 16 bytes.
 constexpr Index kHalfAlignment = 8;
 // A share of the free memory stays free: cuBLAS takes its workspaces from it.

@@ -7,6 +7,10 @@
 
 namespace thresher::cuda {
 
+/// Error of one addition in a product of half-precision matrices, relative: tensor cores align and
+/// truncate (Fasi et al. 2021). Assumed; benchmarks/half_sum_probe.cpp measures a card against it.
+constexpr double kHalfSumError = 0x1p-22;
+
 /// X in half precision for the certification product, with what it loses.
 struct HalfColumns {
   Index n = 0, p = 0;
