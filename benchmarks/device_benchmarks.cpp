@@ -1,6 +1,6 @@
 // Checks and times the kernels on the device of this machine; benchmarks/gpu_check runs it.
 //
-//     device_benchmarks probe|ceilings|elementwise|checks|replay [--small]
+//     device_benchmarks probe|ceilings|elementwise|checks|replay [--small] [--slots N]
 //
 // Every result is one JSON object on a line. A kernel is compared with a plain loop before it is
 // timed. Exit status: 0; 1 for a wrong kernel or an error of sums beyond what is assumed; 2 for
@@ -11,6 +11,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <random>
@@ -306,7 +307,7 @@ bool elementwise(const Device& device, const cuda::Stream& stream, bool small) {
          time_residual_step<float>(device, stream, "residual_step float", n, 4 * s);
 }
 
-bool run(std::string_view part, bool small) {
+bool run(std::string_view part, bool small, Index n_slots) {
   const Device device = open_device();
   const cuda::Stream stream;
   const cuda::Blas blas(stream);
@@ -324,6 +325,7 @@ bool run(std::string_view part, bool small) {
     shape.support = small ? 5 : 20;
     shape.compared = part == "checks" ? 4 : 0;
   }
+  if (n_slots > 0) shape.n_slots = n_slots;
   return replay_rounds(device.limits, stream, blas, shape);
 }
 
@@ -333,10 +335,13 @@ bool run(std::string_view part, bool small) {
 int main(int argc, char** argv) {
   std::string part;
   bool small = false;
+  thresher::Index n_slots = 0;
   for (int k = 1; k < argc; ++k) {
     const std::string word = argv[k];
     if (word == "--small") {
       small = true;
+    } else if (word == "--slots" && k + 1 < argc) {
+      n_slots = std::atoll(argv[++k]);
     } else if (part.empty()) {
       part = word;
     }
@@ -344,11 +349,12 @@ int main(int argc, char** argv) {
   if (part != "probe" && part != "ceilings" && part != "elementwise" && part != "checks" &&
       part != "replay") {
     std::fprintf(stderr,
-                 "usage: device_benchmarks probe|ceilings|elementwise|checks|replay [--small]\n");
+                 "usage: device_benchmarks probe|ceilings|elementwise|checks|replay [--small] "
+                 "[--slots N]\n");
     return 2;
   }
   try {
-    return thresher::bench::run(part, small) ? 0 : 1;
+    return thresher::bench::run(part, small, n_slots) ? 0 : 1;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "device_benchmarks: %s\n", error.what());
     return 2;

@@ -393,9 +393,11 @@ class Replay {
       const cuda::SlotReport& report = reports[at(k)];
       const double a = n_active[at(slot.slot)], w = n_working[at(slot.slot)];
       const double steps = static_cast<double>(report.iterations);
-      // A Newton step, and at least one change of the active set and one full step.
-      solve.flops += steps * (4.0 * a * a + 2.0 * w * a);
-      solve.bytes += steps * 8.0 * w * a;
+      // A step is a Newton step, mostly a change of the active set, and at most one full step. The
+      // inverse is read from memory where shared memory cannot hold it.
+      const bool in_shared = 8.0 * a * a < static_cast<double>(limits_.shared_bytes);
+      solve.flops += steps * (6.0 * a * a + 2.0 * w * a);
+      solve.bytes += steps * 8.0 * (w * a + (in_shared ? 0.0 : 3.0 * a * a));
       stage.support += a;
       stage.working += w;
       stage.steps += steps;
