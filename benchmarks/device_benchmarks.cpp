@@ -1,6 +1,7 @@
 // Checks and times the kernels on the device of this machine; benchmarks/gpu_check runs it.
 //
 //     device_benchmarks probe|ceilings|elementwise|checks|replay [--small] [--slots N]
+//                       [--last SHARE]
 //
 // Every result is one JSON object on a line. A kernel is compared with a plain loop before it is
 // timed. Exit status: 0; 1 for a wrong kernel or an error of sums beyond what is assumed; 2 for
@@ -307,7 +308,7 @@ bool elementwise(const Device& device, const cuda::Stream& stream, bool small) {
          time_residual_step<float>(device, stream, "residual_step float", n, 4 * s);
 }
 
-bool run(std::string_view part, bool small, Index n_slots) {
+bool run(std::string_view part, bool small, Index n_slots, double last) {
   const Device device = open_device();
   const cuda::Stream stream;
   const cuda::Blas blas(stream);
@@ -326,6 +327,7 @@ bool run(std::string_view part, bool small, Index n_slots) {
     shape.compared = part == "checks" ? 4 : 0;
   }
   if (n_slots > 0) shape.n_slots = n_slots;
+  if (last > 0.0) shape.last = last;
   return replay_rounds(device.limits, stream, blas, shape);
 }
 
@@ -336,12 +338,15 @@ int main(int argc, char** argv) {
   std::string part;
   bool small = false;
   thresher::Index n_slots = 0;
+  double last = 0.0;
   for (int k = 1; k < argc; ++k) {
     const std::string word = argv[k];
     if (word == "--small") {
       small = true;
     } else if (word == "--slots" && k + 1 < argc) {
       n_slots = std::atoll(argv[++k]);
+    } else if (word == "--last" && k + 1 < argc) {
+      last = std::atof(argv[++k]);
     } else if (part.empty()) {
       part = word;
     }
@@ -350,11 +355,11 @@ int main(int argc, char** argv) {
       part != "replay") {
     std::fprintf(stderr,
                  "usage: device_benchmarks probe|ceilings|elementwise|checks|replay [--small] "
-                 "[--slots N]\n");
+                 "[--slots N] [--last SHARE]\n");
     return 2;
   }
   try {
-    return thresher::bench::run(part, small, n_slots) ? 0 : 1;
+    return thresher::bench::run(part, small, n_slots, last) ? 0 : 1;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "device_benchmarks: %s\n", error.what());
     return 2;
