@@ -97,6 +97,8 @@ std::string relation_document() {
       "The number of a relation is in the name of its test: `Relation.R09_...`.\n"
       "`./run test-faults` plants faults in the library, one at a time, and checks that a named\n"
       "test fails for each: `tests/faults/results.txt`.\n"
+      "The same tests run on the CUDA backends, executed by the emulator of `tests/cuda_on_cpu`, for\n"
+      "every engine but the reference, under three orders of threads (`relations_on_...` in ctest).\n"
       "`2` means run on double and on float X, `1` on double alone, `-` not run; letters name the\n"
       "reason below.\n\n"
       "| | relation | reference | proximal gradient | active set, Gram | active set, residual | "
