@@ -304,6 +304,7 @@ void CudaWorkingSetBackend::send_blocks(Round& round, std::span<const PathBlock>
     const PathBlock& block = blocks[at(k)];
     Slot& slot = slots_[at(block.slot)];
     slot.lambda = slot.problem->lambda[at(block.first)];
+    slot.wants_coef = slot.lambda == 0.0 || slot.problem->wants_coef(block.first);
     slot.position = k;
     round.host[k] = {block.slot,      slot.column,    slot.lambda,
                      slot.lambda_now, slot.n_support, slot.rebuild};
@@ -509,7 +510,9 @@ void CudaWorkingSetBackend::certify(std::span<const PathBlock>,
     report.exact = found.exact != 0;
     report.finite = std::isfinite(found.gap);
     // Most likely what harvest() will ask for.
-    if (found.n_violators == 0 && report.finite) wanted.push_back(solve_round_.host[k].slot);
+    if (found.n_violators == 0 && report.finite && slot.wants_coef) {
+      wanted.push_back(solve_round_.host[k].slot);
+    }
   }
   if (wanted.empty()) return;
   fetch_coefficients(solve_round_, wanted);
@@ -539,7 +542,7 @@ void CudaWorkingSetBackend::fetch_coefficients(const Round& round, std::span<con
 Harvest CudaWorkingSetBackend::harvest(Index s, Index, bool want_residual) {
   use_device(limits_);
   const Slot& slot = slots_[at(s)];
-  if (offset_of_slot_[at(s)] < 0) {
+  if (slot.wants_coef && offset_of_slot_[at(s)] < 0) {
     // One that was not expected to be accepted; the others' are copied again with it.
     std::vector<Index> wanted = {s};
     for (Index k = 0; k < solve_round_.count; ++k) {
@@ -551,7 +554,7 @@ Harvest CudaWorkingSetBackend::harvest(Index s, Index, bool want_residual) {
   }
   Harvest out;
   const Index first = offset_of_slot_[at(s)];
-  for (Index k = first; k < first + slot.report.n_nonzero; ++k) {
+  for (Index k = first; slot.wants_coef && k < first + slot.report.n_nonzero; ++k) {
     out.coef.emplace_back(feature_staging_[k], value_staging_[k]);
   }
   out.sums.loss = slot.report.loss;

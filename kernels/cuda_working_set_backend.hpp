@@ -46,6 +46,7 @@ class CudaWorkingSetBackend final : public WorkingSetBackend {
     double lambda_now = 0.0;
     Index n_support = 0;
     bool rebuild = false;
+    bool wants_coef = true;  // at `lambda`
     SlotReport report{};
     Index position = -1;  // in the last round
     bool has_held_out = false;

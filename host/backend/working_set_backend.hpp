@@ -26,7 +26,7 @@ struct CandidateReport {
 
 /// A solved candidate as it leaves the backend.
 struct Harvest {
-  SparseCoef coef;
+  SparseCoef coef;  ///< may be left out where nobody wants it (Problem::wants_coef) and lambda > 0
   ResidualSums sums;
   std::vector<double> residual;  ///< (n_samples) as residual() gives it, if asked for
   Index iterations = 0;

@@ -159,10 +159,11 @@ class Lane {
     const double lambda = problem.lambda[at(block.first + k)];
     const bool want_prediction = batch_.want_prediction && !problem.held_out.empty();
     const Harvest found = backend_.harvest(block.slot, k, want_prediction);
-    Fit fit = want_prediction ? finish_fit(batch_.columns, problem, lambda, found.coef,
-                                           found.residual, gap, control_.tol(), true)
-                              : finish_fit(batch_.columns, problem, lambda, found.coef, found.sums,
-                                           gap, control_.tol());
+    Fit fit = problem.wants_coef(block.first + k)
+                  ? finish_fit(batch_.columns, problem, lambda, found.coef, found.sums, gap,
+                               control_.tol())
+                  : fit_of_sums(problem, found.sums, gap, control_.tol());
+    if (want_prediction) add_predictions(problem, found.residual, fit);
     fit.engine = Engine::kActiveSet;
     fit.mode = mode_;
     fit.iterations = found.iterations;

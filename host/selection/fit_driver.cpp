@@ -426,6 +426,7 @@ class Call {
       }
       set_start(problem);
     });
+    const bool may_extend = n_folds_ > 0 && options_.lambda_grid.empty();
     std::vector<Problem> problems(at(n_paths * (1 + n_folds_)));
     pool_.run(n_paths, [&](Index path, int) {
       TileResponse& response = tile[at(path / shape_.n_l1_ratios)];
@@ -434,6 +435,8 @@ class Call {
         Problem& fold = problems[at(base + 1 + k)];
         fold = make_problem(response, path % shape_.n_l1_ratios, k);
         fold.lambda = whole[at(path)].lambda;
+        fold.keep_coef = false;
+        fold.keep_last_coef = may_extend;
       }
       problems[at(base)] = std::move(whole[at(path)]);
     });
@@ -441,7 +444,6 @@ class Call {
       response.grid.resize(at(shape_.n_l1_ratios));
       response.fits.assign(at(shape_.n_l1_ratios), std::vector<std::vector<Fit>>(at(1 + n_folds_)));
     }
-    const bool may_extend = n_folds_ > 0 && options_.lambda_grid.empty();
     solve(problems, may_extend, tile, first);
 
     std::vector<ResponseResult> results(tile.size());
@@ -593,6 +595,8 @@ class Call {
       for (Index k = -1; k < n_folds_; ++k) {
         Problem problem = make_problem(response, ratio, k);
         problem.lambda = next;
+        problem.keep_coef = k < 0;
+        problem.keep_last_coef = false;
         for (const auto& [j, b] : response.fits[at(ratio)][at(k + 1)].back().coef) {
           problem.start.emplace_back(j, std::ldexp(b, columns_->exponent(j) - problem.y->exponent));
         }

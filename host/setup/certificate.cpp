@@ -112,12 +112,29 @@ Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
                double tol, bool want_prediction) {
   Fit fit =
       finish_fit(columns, problem, lambda, coef, sums_of_residual(problem, r), relative_gap, tol);
-  if (want_prediction) {
-    for (const Index i : problem.held_out) {
-      fit.held_out_prediction.push_back(
-          problem.y->centre + std::ldexp(problem.y->value[at(i)] - r[at(i)], problem.y->exponent));
-    }
+  if (want_prediction) add_predictions(problem, r, fit);
+  return fit;
+}
+
+void add_predictions(const Problem& problem, const std::vector<double>& r, Fit& fit) {
+  for (const Index i : problem.held_out) {
+    fit.held_out_prediction.push_back(
+        problem.y->centre + std::ldexp(problem.y->value[at(i)] - r[at(i)], problem.y->exponent));
   }
+}
+
+Fit fit_of_sums(const Problem& problem, const ResidualSums& sums, double relative_gap, double tol) {
+  const int ky = problem.y->exponent;
+  Fit fit;
+  fit.objective = fit.intercept = std::numeric_limits<double>::quiet_NaN();
+  fit.train_error = std::ldexp(sums.loss, 2 * ky);
+  fit.gap = relative_gap;
+  fit.deviance = problem.negligible ? 0.0 : 1.0 - 0.5 * sums.loss / problem.null_loss;
+  fit.held_out_error = std::ldexp(sums.held_out, 2 * ky);
+  fit.status = !(std::isfinite(sums.loss) && std::isfinite(relative_gap))
+                   ? Status::kNumericalBreakdown
+               : relative_gap <= tol ? Status::kConverged
+                                     : Status::kIterationLimit;
   return fit;
 }
 
@@ -125,10 +142,9 @@ Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
                const SparseCoef& coef, const ResidualSums& sums, double relative_gap, double tol) {
   const RowWeighting& rows = *problem.rows;
   const int ky = problem.y->exponent;
-  Fit fit;
-  const double loss = sums.loss;
+  Fit fit = fit_of_sums(problem, sums, relative_gap, tol);
   double penalty = 0.0;
-  bool finite = std::isfinite(loss);
+  bool finite = true;
   double shift = 0.0;  // what the centred columns hide from the intercept, in units of y
   fit.coef.reserve(coef.size());
   for (const auto& [j, b] : coef) {
@@ -138,10 +154,7 @@ Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
     if (given != 0.0) fit.coef.emplace_back(j, given);
     shift += given * columns.mean(j);
   }
-  fit.objective = std::ldexp(0.5 * loss + penalty, 2 * ky);
-  fit.train_error = std::ldexp(loss, 2 * ky);
-  fit.gap = relative_gap;
-  fit.deviance = problem.negligible ? 0.0 : 1.0 - 0.5 * loss / problem.null_loss;
+  fit.objective = std::ldexp(0.5 * sums.loss + penalty, 2 * ky);
   fit.intercept = 0.0;
   if (problem.intercept) {
     // b0 makes the weighted mean residual 0: in hat units mean(yhat) - sum mean_j b_j.
@@ -160,11 +173,7 @@ Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
     fit.intercept = problem.y->centre + std::ldexp(hat, ky) - shift;
     finite = finite && std::isfinite(fit.intercept);
   }
-  fit.held_out_error = std::ldexp(sums.held_out, 2 * ky);
-  finite = finite && std::isfinite(fit.objective) && std::isfinite(relative_gap);
-  fit.status = !finite               ? Status::kNumericalBreakdown
-               : relative_gap <= tol ? Status::kConverged
-                                     : Status::kIterationLimit;
+  if (!finite || !std::isfinite(fit.objective)) fit.status = Status::kNumericalBreakdown;
   return fit;
 }
 

@@ -47,7 +47,13 @@ Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
                const SparseCoef& coef, const std::vector<double>& r, double relative_gap,
                double tol, bool want_prediction);
 
-/// The same from sums; no held-out predictions.
+/// What sums alone tell: coefficients, objective and intercept are left out (NaN).
+Fit fit_of_sums(const Problem& problem, const ResidualSums& sums, double relative_gap, double tol);
+
+/// Fills Fit::held_out_prediction from r.
+void add_predictions(const Problem& problem, const std::vector<double>& r, Fit& fit);
+
+/// finish_fit from sums; no held-out predictions.
 Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
                const SparseCoef& coef, const ResidualSums& sums, double relative_gap, double tol);
 

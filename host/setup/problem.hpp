@@ -76,6 +76,11 @@ struct Problem {
   /// bhat to start from, sorted by feature; empty: 0.
   std::vector<std::pair<Index, double>> start;
 
+  /// False: nobody asks for the coefficients, objectives and intercepts of its fits (a fold's),
+  /// except at the last lambda if keep_last_coef.
+  bool keep_coef = true;
+  bool keep_last_coef = true;
+
   // Derived by finish_problem:
   double y_mean = 0.0;                         ///< weighted mean of yhat (0 without an intercept)
   double null_loss = 0.0;                      ///< P0 in hat units
@@ -85,6 +90,9 @@ struct Problem {
 
   double a(Index j, double lam) const;  ///< a_j in hat units, exact zero where u_j = 0
   double e(Index j, double lam) const;
+  bool wants_coef(Index lambda_index) const {
+    return keep_coef || (keep_last_coef && lambda_index + 1 == static_cast<Index>(lambda.size()));
+  }
   bool excluded(Index j) const { return penalties->excluded[static_cast<std::size_t>(j)] != 0; }
 };
 
