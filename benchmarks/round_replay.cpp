@@ -393,11 +393,14 @@ class Replay {
       const cuda::SlotReport& report = reports[at(k)];
       const double a = n_active[at(slot.slot)], w = n_working[at(slot.slot)];
       const double steps = static_cast<double>(report.iterations);
-      // A step is a Newton step, mostly a change of the active set, and at most one full step. The
-      // inverse is read from memory where shared memory cannot hold it.
+      // A step is a Newton step and at most one full step; it changes the active set once or more
+      // often. The inverse is read from memory where shared memory cannot hold it.
+      const double changes = std::max(steps, std::fabs(a - static_cast<double>(path.n_support)));
       const bool in_shared = 8.0 * a * a < static_cast<double>(limits_.shared_bytes);
-      solve.flops += steps * (6.0 * a * a + 2.0 * w * a);
-      solve.bytes += steps * 8.0 * (w * a + (in_shared ? 0.0 : 3.0 * a * a));
+      const double passes = steps + 2.0 * changes;  // over the inverse
+      solve.flops += passes * 2.0 * a * a + steps * 2.0 * w * a;
+      solve.bytes += steps * 8.0 * w * a + (in_shared ? 0.0 : passes * 8.0 * a * a);
+      stage.changes += changes;
       stage.support += a;
       stage.working += w;
       stage.steps += steps;
@@ -581,6 +584,7 @@ class Replay {
           .number("mean_support", stage.support / fits)
           .number("mean_working_set", stage.working / fits)
           .number("mean_steps", stage.steps / fits)
+          .number("mean_changes", stage.changes / fits)
           .number("solve_seconds_a_round",
                   stage.seconds_of_solve / std::max(1.0, static_cast<double>(stage.rounds)))
           .print();
@@ -616,7 +620,7 @@ class Replay {
 
   struct Stage {
     Index rounds = 0, fits = 0, retries = 0;
-    double support = 0.0, working = 0.0, steps = 0.0, seconds_of_solve = 0.0;
+    double support = 0.0, working = 0.0, steps = 0.0, changes = 0.0, seconds_of_solve = 0.0;
   };
 
   cuda::DeviceLimits limits_;
