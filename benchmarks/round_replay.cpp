@@ -376,9 +376,19 @@ class Replay {
     update_residuals(round);
     gradient(count, /*only_new=*/false, working);
     c.sum_error = (n + 2.0) * cuda::kHalfSumError;
+    if (shape_.compared > 0) {
+      compare_products(round);
+      // Working sets hold what is within half of lambda and more; below that there is more to find.
+      std::vector<RoundSlot> lower = round;
+      for (RoundSlot& slot : lower) slot.lambda *= 0.3;
+      send(lower);
+      cuda::prove_inactive(state_, round_, count, c, stream_);
+      compare_proof(lower);
+      send(round);
+    }
     timed("prove_inactive", 21.0 * p * slots, 0.0,
           [&] { cuda::prove_inactive(state_, round_, count, c, stream_); });
-    if (shape_.compared > 0) compare_products(round);
+    if (shape_.compared > 0) compare_proof(round);
     timed("certify_gap", 24.0 * working + 0.125 * p * slots, 0.0,
           [&] { cuda::certify_gap(state_, round_, count, stream_); });
     const std::vector<cuda::SlotReport> reports = fetch(state_.report, count, stream_);
@@ -489,7 +499,7 @@ class Replay {
   }
 
   // Everything after the solve: residual, packed copy and its product, exact products of the
-  // working set, optimality there, and the proof for all other features.
+  // working set, optimality there.
   void compare_products(const std::vector<RoundSlot>& round) {
     const Index n = shape_.n, p = shape_.p, c = state_.capacity;
     for (const RoundSlot& slot : round) {
@@ -504,9 +514,6 @@ class Replay {
       const std::vector<double> weighted = fetch(state_.weighted + s * n, n, stream_);
       const std::vector<__half> packed = fetch(packed_ + slot.column * half_rows_, n, stream_);
       const std::vector<float> product = fetch(correlations_ + slot.column * p, p, stream_);
-      const std::vector<std::uint8_t> working = fetch(state_.in_working + s * p, p, stream_);
-      const std::vector<unsigned> mask =
-          fetch(state_.mask + s * state_.n_words, state_.n_words, stream_);
       const cuda::SlotSums sums = fetch(state_.sums + s, 1, stream_)[0];
 
       std::vector<double> r(data_.Y.begin() + s * n, data_.Y.begin() + (s + 1) * n);
@@ -559,11 +566,36 @@ class Replay {
             (2.0 * 0x1p-11 + static_cast<double>(n + 2) * cuda::kHalfSumError + 1e-6);
         const double c_j = std::ldexp(static_cast<double>(product[at(j)]), sums.z_exponent);
         if (!(std::fabs(c_j - g) <= bound)) fail("gemm", s, c_j, g);
+      }
+    }
+  }
+
+  // The mask of features outside the working set, at the lambda of the round.
+  void compare_proof(const std::vector<RoundSlot>& round) {
+    const Index n = shape_.n, p = shape_.p;
+    for (const RoundSlot& slot : round) {
+      if (!is_compared(slot)) continue;
+      const Index s = slot.slot;
+      const std::vector<double> weighted = fetch(state_.weighted + s * n, n, stream_);
+      const std::vector<std::uint8_t> working = fetch(state_.in_working + s * p, p, stream_);
+      const std::vector<unsigned> mask =
+          fetch(state_.mask + s * state_.n_words, state_.n_words, stream_);
+      const std::vector<double> exact = fetch(state_.exact + s * p, p, stream_);
+      for (Index j = 0; j < p; ++j) {
         if (working[at(j)] != 0) continue;
+        double g = 0.0, sizes = 0.0;
+        for (Index i = 0; i < n; ++i) {
+          g += data_.X[at(j * n + i)] * weighted[at(i)];
+          sizes += std::fabs(data_.X[at(j * n + i)] * weighted[at(i)]);
+        }
+        const double noise = 4.0 * static_cast<double>(n) * 2.2e-16 * sizes;
         const bool above = (mask[at(j / 32)] >> (j % 32) & 1u) != 0;
-        if (above != (std::fabs(g) > slot.lambda) &&
-            std::fabs(std::fabs(g) - slot.lambda) > noise) {
+        if (std::fabs(std::fabs(g) - slot.lambda) > noise &&
+            above != (std::fabs(g) > slot.lambda)) {
           fail("prove_inactive", s, std::fabs(g), slot.lambda);
+        }
+        if (above && !(std::fabs(exact[at(j)] - g) <= noise)) {
+          fail("prove_inactive, exact", s, exact[at(j)], g);
         }
       }
     }
