@@ -26,6 +26,12 @@ void check(cudaError_t status, const char* call, std::source_location where) {
        cudaGetErrorName(status), cudaGetErrorString(status), where);
 }
 
+void check_allocation(cudaError_t status, const char* call, std::size_t bytes,
+                      std::source_location where) {
+  if (status == cudaSuccess) return;
+  check(status, (std::string(call) + " of " + std::to_string(bytes) + " bytes").c_str(), where);
+}
+
 void check(cublasStatus_t status, const char* call, std::source_location where) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   fail(status == CUBLAS_STATUS_ALLOC_FAILED ? Errc::kOutOfMemory : Errc::kDevice, call,

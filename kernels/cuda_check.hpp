@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 #include <cusolverDn.h>
 
+#include <cstddef>
 #include <source_location>
 
 namespace thresher::cuda {
@@ -17,6 +18,10 @@ void check(cublasStatus_t status, const char* call,
            std::source_location where = std::source_location::current());
 void check(cusolverStatus_t status, const char* call,
            std::source_location where = std::source_location::current());
+
+/// The same for an allocation of `bytes`, which the message states.
+void check_allocation(cudaError_t status, const char* call, std::size_t bytes,
+                      std::source_location where = std::source_location::current());
 
 /// For destructors, which cannot throw: a release that fails after a failed run says nothing new,
 /// and the failure itself comes back from the next checked call (CUDA errors of this kind stick).

@@ -9,6 +9,11 @@
 #include "thresher/error.hpp"
 
 namespace thresher::cuda {
+namespace {
+
+std::atomic<pid_t> first_user{0};
+
+}  // namespace
 
 Stream::Stream() {
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
@@ -58,17 +63,22 @@ Solver::~Solver() {
   if (handle_ != nullptr) (void)cusolverDnDestroy(handle_);
 }
 
-void use_device(const DeviceLimits& limits) {
-  // A forked child inherits a CUDA context that does not work there.
-  static std::atomic<pid_t> first_user{0};
-  const pid_t self = getpid();
-  pid_t owner = 0;
-  if (!first_user.compare_exchange_strong(owner, self) && owner != self) {
+Drain::~Drain() { note_failure(cudaStreamSynchronize(stream_)); }
+
+void refuse_after_fork() {
+  const pid_t owner = first_user, self = getpid();
+  if (owner != 0 && owner != self) {
     throw Error(Errc::kDevice,
                 "cuda: the device must be used by the process that opened it, got process " +
                     std::to_string(self) + " after process " + std::to_string(owner) +
                     " (start workers before the first call, or by spawn)");
   }
+}
+
+void use_device(const DeviceLimits& limits) {
+  pid_t nobody = 0;
+  first_user.compare_exchange_strong(nobody, getpid());
+  refuse_after_fork();
   check(cudaSetDevice(limits.device), "cudaSetDevice");
 }
 

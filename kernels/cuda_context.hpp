@@ -22,6 +22,19 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
+/// Waits at its end, so that copies under way no longer touch host memory. The last member of what
+/// owns page-locked memory: the first to go, also when a constructor throws.
+class Drain {
+ public:
+  explicit Drain(const Stream& stream) : stream_(stream) {}
+  ~Drain();
+  Drain(const Drain&) = delete;
+  Drain& operator=(const Drain&) = delete;
+
+ private:
+  const Stream& stream_;
+};
+
 /// A mark in a stream, without timing.
 class Event {
  public:
@@ -69,6 +82,10 @@ struct DeviceLimits {
   int multiprocessors = 1;
   std::size_t shared_bytes = 48 << 10;  ///< most dynamic shared memory of a block
 };
+
+/// Throws Error{kDevice} in a child of the process that has used the device: it inherits a CUDA
+/// context that does not work there. Comes before the first call that would say so in CUDA's words.
+void refuse_after_fork();
 
 /// Makes `limits.device` current for the calling thread; every public entry calls it first, since
 /// CUDA's current device belongs to the thread. Throws Error{kDevice} after fork.

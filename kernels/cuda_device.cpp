@@ -75,6 +75,7 @@ std::unique_ptr<Accelerator> open(std::string& reason) {
              version_text(runtime);
     return nullptr;
   }
+  refuse_after_fork();
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) {

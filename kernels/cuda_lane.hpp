@@ -68,6 +68,7 @@ class Lane {
   Staging staging_[2];
   int staging_turn_ = 0;
   std::size_t free_bytes_ = 0;
+  Drain drain_{stream_};
 };
 
 /// The right to use a lane, with its device made current for this thread.

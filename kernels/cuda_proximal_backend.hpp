@@ -62,6 +62,8 @@ class CudaProximalBackend final : public ProximalBackend<T> {
   DeviceArray<const T*> direct_pointers_;
   std::map<const T*, DeviceArray<T>> direct_values_;  // by where they lie on the host
   DeviceArray<T> shared_coef_;                        // coef without the entries of direct columns
+
+  Drain drain_{stream_};
 };
 
 }  // namespace thresher::cuda

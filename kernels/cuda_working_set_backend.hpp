@@ -111,6 +111,8 @@ class CudaWorkingSetBackend final : public WorkingSetBackend {
   PinnedArray<Index> offset_staging_, feature_staging_;
   PinnedArray<double> value_staging_;
   std::vector<Index> offset_of_slot_;  // -1: not fetched
+
+  Drain drain_{stream_};
 };
 
 }  // namespace thresher::cuda

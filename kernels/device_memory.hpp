@@ -34,7 +34,8 @@ class DeviceArray {
   explicit DeviceArray(Index size) : size_(size) {
     if (size == 0) return;
     void* memory = nullptr;
-    check(cudaMalloc(&memory, checked_bytes<T>(size)), "cudaMalloc");
+    const std::size_t bytes = checked_bytes<T>(size);
+    check_allocation(cudaMalloc(&memory, bytes), "cudaMalloc", bytes);
     data_ = static_cast<T*>(memory);
   }
   DeviceArray(DeviceArray&& other) noexcept
@@ -52,7 +53,8 @@ class DeviceArray {
   Index size() const { return size_; }
 
   void zero(cudaStream_t stream) {
-    if (size_ > 0) check(cudaMemsetAsync(data_, 0, checked_bytes<T>(size_), stream), "cudaMemset");
+    if (size_ > 0)
+      check(cudaMemsetAsync(data_, 0, checked_bytes<T>(size_), stream), "cudaMemsetAsync");
   }
 
  private:
@@ -68,7 +70,8 @@ class PinnedArray {
   explicit PinnedArray(Index size) : size_(size) {
     if (size == 0) return;
     void* memory = nullptr;
-    check(cudaMallocHost(&memory, checked_bytes<T>(size)), "cudaMallocHost");
+    const std::size_t bytes = checked_bytes<T>(size);
+    check_allocation(cudaMallocHost(&memory, bytes), "cudaMallocHost", bytes);
     data_ = static_cast<T*>(memory);
   }
   PinnedArray(PinnedArray&& other) noexcept
