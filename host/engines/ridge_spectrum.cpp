@@ -141,6 +141,13 @@ Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambd
   const Index r = matrix.n_eliminated();
   for (const std::uint8_t free : matrix.unpenalised) out.any_ridged = out.any_ridged || free == 0;
   out.spectrum = backend_.decompose(std::move(out.matrix.system), !group.fold);
+  if (!out.spectrum && batch_.accelerator != nullptr) {
+    // The CPU's eigensolver is another one; if it fails too, the numbers are to blame.
+    control_.note_device("a decomposition on the CPU (the device's did not converge)");
+    out.matrix =
+        make_ridge_group(columns, *first.rows, *first.penalties, first.intercept, fixed_lambda);
+    out.spectrum = cpu_spectrum_backend().decompose(std::move(out.matrix.system), !group.fold);
+  }
   if (!out.spectrum) return out;
   const Spectrum& spectrum = *out.spectrum;
   for (const double s : spectrum.values()) out.rank += s > spectrum.cutoff() ? 1 : 0;
