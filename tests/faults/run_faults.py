@@ -107,6 +107,8 @@ def main():
     if problems:
         print("\n".join(problems), file=sys.stderr)
         return 2
+    if not chosen:
+        return 0
 
     temporary = None if args.work else tempfile.TemporaryDirectory(prefix="thresher_faults_")
     root = pathlib.Path(args.work or temporary.name).resolve()
