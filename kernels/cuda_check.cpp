@@ -26,10 +26,8 @@ void check(cudaError_t status, const char* call, std::source_location where) {
        cudaGetErrorName(status), cudaGetErrorString(status), where);
 }
 
-void check_allocation(cudaError_t status, const char* call, std::size_t bytes,
-                      std::source_location where) {
-  if (status == cudaSuccess) return;
-  check(status, (std::string(call) + " of " + std::to_string(bytes) + " bytes").c_str(), where);
+std::string name_of_allocation(const char* call, std::size_t bytes) {
+  return std::string(call) + " of " + std::to_string(bytes) + " bytes";
 }
 
 void check(cublasStatus_t status, const char* call, std::source_location where) {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <source_location>
+#include <string>
 
 namespace thresher::cuda {
 
@@ -19,9 +20,8 @@ void check(cublasStatus_t status, const char* call,
 void check(cusolverStatus_t status, const char* call,
            std::source_location where = std::source_location::current());
 
-/// The same for an allocation of `bytes`, which the message states.
-void check_allocation(cudaError_t status, const char* call, std::size_t bytes,
-                      std::source_location where = std::source_location::current());
+/// "cudaMalloc of 4096 bytes", for check().
+std::string name_of_allocation(const char* call, std::size_t bytes);
 
 /// For destructors, which cannot throw: a release that fails after a failed run says nothing new,
 /// and the failure itself comes back from the next checked call (CUDA errors of this kind stick).

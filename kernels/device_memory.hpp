@@ -35,7 +35,7 @@ class DeviceArray {
     if (size == 0) return;
     void* memory = nullptr;
     const std::size_t bytes = checked_bytes<T>(size);
-    check_allocation(cudaMalloc(&memory, bytes), "cudaMalloc", bytes);
+    check(cudaMalloc(&memory, bytes), name_of_allocation("cudaMalloc", bytes).c_str());
     data_ = static_cast<T*>(memory);
   }
   DeviceArray(DeviceArray&& other) noexcept
@@ -71,7 +71,7 @@ class PinnedArray {
     if (size == 0) return;
     void* memory = nullptr;
     const std::size_t bytes = checked_bytes<T>(size);
-    check_allocation(cudaMallocHost(&memory, bytes), "cudaMallocHost", bytes);
+    check(cudaMallocHost(&memory, bytes), name_of_allocation("cudaMallocHost", bytes).c_str());
     data_ = static_cast<T*>(memory);
   }
   PinnedArray(PinnedArray&& other) noexcept
