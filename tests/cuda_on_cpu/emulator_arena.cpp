@@ -17,8 +17,8 @@ namespace {
 constexpr std::size_t kAlignment = 256;  // as cudaMalloc promises
 constexpr std::size_t kPage = 4096;
 // Addresses are used again only when nothing is allocated and this much has been handed out. Every
-// operation changes the protection of all pages handed out so far: with gigabytes here the relations
-// spent three quarters of their time in the kernel.
+// operation changes the protection of all pages handed out so far: with gigabytes here the
+// relations spent three quarters of their time in the kernel.
 constexpr std::size_t kReuseAfter = std::size_t{4} << 20;
 constexpr std::size_t kChecked = 256;  // bytes of a red zone that hold the pattern
 constexpr unsigned char kPattern = 0xFD;
