@@ -440,8 +440,9 @@ __device__ void activate_start(Job& job, const Workspace& work) {
   }
 }
 
-// One block per position.
-__global__ void __launch_bounds__(kThreads)
+// One block per position. Its inverse fills the shared memory of a multiprocessor, so the registers
+// are its own as well: without the 1, ptxas keeps to 128 and spills.
+__global__ void __launch_bounds__(kThreads, 1)
     solve_active_sets_kernel(WorkingSetState state, const RoundSlot* round, Index count,
                              Index max_iterations, Index shared_doubles) {
   THRESHER_SHARED_ARRAY(double, sums, kMostWarps);

@@ -86,8 +86,10 @@ std::unique_ptr<Accelerator> open(std::string& reason) {
   check(status, "cudaGetDeviceCount");
   DeviceLimits limits;
   use_device(limits);
-  int major = 0, shared = 0;
+  int major = 0, minor = 0, shared = 0;
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, limits.device),
+        "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, limits.device),
         "cudaDeviceGetAttribute");
   check(cudaDeviceGetAttribute(&limits.multiprocessors, cudaDevAttrMultiProcessorCount,
                                limits.device),
@@ -95,9 +97,9 @@ std::unique_ptr<Accelerator> open(std::string& reason) {
   check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, limits.device),
         "cudaDeviceGetAttribute");
   limits.shared_bytes = static_cast<std::size_t>(std::max(shared, 0));
-  if (major < 7) {
-    reason =
-        "the device is too old: compute capability " + std::to_string(major) + ".x, this needs 7.5";
+  if (major < 7 || (major == 7 && minor < 5)) {
+    reason = "the device is too old: compute capability " + std::to_string(major) + "." +
+             std::to_string(minor) + ", this needs 7.5";
     return nullptr;
   }
   return std::make_unique<CudaDevice>(limits);

@@ -25,7 +25,7 @@ namespace {
 constexpr Index kWorkingSetFloor = 1024;
 // Features an active set may hold beyond the rank of X: an entrant comes before another leaves.
 constexpr Index kActiveSlack = 16;
-// With an L2 term supports are not bounded by n: this many times n, if p allows.
+// With an L2 term supports are not bounded by n: this many times n or the floor above, if p allows.
 constexpr Index kElasticNetFactor = 4;
 // Leading dimensions of half-precision operands: 16 bytes.
 constexpr Index kHalfAlignment = 8;
@@ -81,7 +81,8 @@ void CudaWorkingSetBackend::plan(const WorkingSetTask& task) {
   state_.p = p;
   state_.n_words = (p + 31) / 32;
   const Index rank = std::min(n, p);
-  const Index support = std::min(p, elastic ? kElasticNetFactor * n : rank + kActiveSlack);
+  const Index support = std::min(
+      p, elastic ? std::max(kWorkingSetFloor, kElasticNetFactor * n) : rank + kActiveSlack);
   state_.capacity = gram_mode_ || least_squares
                         ? p
                         : std::min(p, std::max(kWorkingSetFloor, elastic ? support : 2 * rank));
@@ -370,9 +371,6 @@ void CudaWorkingSetBackend::load(std::span<const Index> slots,
       held[problem.held_out[i]] = problem.held_out_weight[i] / total;
     }
     slot.has_held_out = total > 0.0;
-    copy_to_device(problem_staging_.data() + k, 1, problems_ + s, stream_);
-    copy_to_device(response_staging_.data() + k * n, n, state_.response + s * n, stream_);
-    copy_to_device(held, n, state_.held_out_weight + s * n, stream_);
     // A start with more features than fit is cut: the path finds the others.
     Index room = state_.active_capacity;
     for (const auto& [j, b] : problem.start) {
@@ -383,6 +381,15 @@ void CudaWorkingSetBackend::load(std::span<const Index> slots,
     offset.push_back(static_cast<Index>(start_feature.size()));
   }
   send(load_round_);
+  // Neighbouring slots travel together: thousands of problems start at once.
+  for (Index first = 0, last = 0; first < count; first = last) {
+    for (last = first + 1; last < count && slots[at(last)] == slots[at(last - 1)] + 1;) ++last;
+    const Index s = slots[at(first)], run = last - first;
+    copy_to_device(problem_staging_.data() + first, run, problems_ + s, stream_);
+    copy_to_device(response_staging_.data() + first * n, run * n, state_.response + s * n, stream_);
+    copy_to_device(held_out_staging_.data() + first * n, run * n, state_.held_out_weight + s * n,
+                   stream_);
+  }
   const DeviceArray<Index> offsets = to_device<Index>(offset, stream_);
   const DeviceArray<Index> features = to_device<Index>(start_feature, stream_);
   const DeviceArray<double> values = to_device<double>(start_value, stream_);
@@ -509,10 +516,9 @@ void CudaWorkingSetBackend::certify(std::span<const PathBlock>,
     report.n_violators = found.n_violators;
     report.exact = found.exact != 0;
     report.finite = std::isfinite(found.gap);
-    // Most likely what harvest() will ask for.
-    if (found.n_violators == 0 && report.finite && slot.wants_coef) {
-      wanted.push_back(solve_round_.host[k].slot);
-    }
+    // All that harvest() may ask for: violators do not keep a gap from being small enough, and one
+    // fetched later costs as much as all of them together.
+    if (report.finite && slot.wants_coef) wanted.push_back(solve_round_.host[k].slot);
   }
   if (wanted.empty()) return;
   fetch_coefficients(solve_round_, wanted);
@@ -554,6 +560,7 @@ Harvest CudaWorkingSetBackend::harvest(Index s, Index, bool want_residual) {
   }
   Harvest out;
   const Index first = offset_of_slot_[at(s)];
+  if (slot.wants_coef) out.coef.reserve(at(slot.report.n_nonzero));
   for (Index k = first; slot.wants_coef && k < first + slot.report.n_nonzero; ++k) {
     out.coef.emplace_back(feature_staging_[k], value_staging_[k]);
   }

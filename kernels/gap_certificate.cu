@@ -161,17 +161,20 @@ __global__ void __launch_bounds__(kThreads)
     }
 
     int violators = walk_violators(state, problem, slot, lambda, /*append=*/false, counts);
+    bool no_room = false;  // all of the working set is active
     if (violators > 0) {
       if (state.gram != nullptr && Index{state.n_working[slot]} + violators > state.capacity) {
         // The lists a and e are gone after this, and no longer needed.
         keep_active_only(state, slot);
       }
       violators = walk_violators(state, problem, slot, lambda, /*append=*/true, counts);
+      no_room = violators == 0;
     }
     if (threadIdx.x == 0) {
       SlotReport& report = state.report[position];
       report.gap = gap / problem.null_loss;
       report.n_violators = violators;
+      if (no_room) report.exact = 0;
     }
   }
 }

@@ -15,6 +15,9 @@ namespace {
 
 // Rounds in which nothing joined the working set and the gap still missed the tolerance.
 constexpr Index kMostStalls = 3;
+// Rounds for one lambda. Working sets only grow, except on a device where theirs is full: there
+// features that cannot enter would join and leave for ever. Paths take one to four rounds.
+constexpr Index kMostRounds = 100;
 // The closing pass of Gram mode certifies this many lambdas at a time: enough for the matrix
 // product to run at full rate, few enough to waste little after an early stop.
 constexpr Index kGramLookAhead = 32;
@@ -33,6 +36,7 @@ struct Running {
   Index next = 0;        // first lambda that is not finished
   Index look_ahead = 1;  // how many are tried at once
   Index stalls = 0;
+  Index rounds = 0;    // at `next`
   bool retry = false;  // keep the working set: violators have just joined it
 };
 
@@ -178,7 +182,7 @@ class Lane {
     control_.count(1);
     const bool more = sink_.take(run.problem, block.first + k, std::move(fit));
     run.next = block.first + k + 1;
-    run.stalls = 0;
+    run.stalls = run.rounds = 0;
     if (more && run.next < n_lambdas) return true;
     run.problem = -1;
     return false;
@@ -205,18 +209,19 @@ class Lane {
     const CandidateReport& failed = reports[k];
     run.look_ahead = std::max<Index>(1, k);
     run.retry = true;
-    if (failed.n_violators > 0 || n_violators > 0) {
+    const bool worn_out = ++run.rounds >= kMostRounds;
+    if (!worn_out && (failed.n_violators > 0 || n_violators > 0)) {
       run.stalls = 0;
       return;
     }
     ++run.stalls;
-    if (failed.finite && run.stalls < kMostStalls) {
+    if (!worn_out && failed.finite && run.stalls < kMostStalls) {
       backend_.refine(block.slot, k);
       return;
     }
     Fit fit = finish(block, k, failed.gap);
     if (fit.status != Status::kNumericalBreakdown) {
-      fit.status = failed.exact ? Status::kPrecisionLimit : Status::kIterationLimit;
+      fit.status = failed.exact && !worn_out ? Status::kPrecisionLimit : Status::kIterationLimit;
     }
     if (hand_over(block, k, std::move(fit))) backend_.advance(block.slot, k);
     run.retry = false;
