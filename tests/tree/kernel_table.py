@@ -94,9 +94,11 @@ def records(build):
 
 
 def toolkit(build):
-    for line in (build / "CMakeCache.txt").read_text().splitlines():
-        if line.startswith("CMAKE_CUDA_COMPILER:"):
-            nvcc = line.split("=", 1)[1]
+    # Not the cache: it does not hold a compiler that CMakeLists.txt found by itself.
+    for chosen in build.glob("CMakeFiles/*/CMakeCUDACompiler.cmake"):
+        found = re.search(r'set\(CMAKE_CUDA_COMPILER "(.*)"\)', chosen.read_text())
+        if found:
+            nvcc = found[1]
             said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True)
             return re.search(r"V([\d.]+)", said.stdout)[1]
     sys.exit(f"kernel_table: {build} has no CUDA compiler")
