@@ -1,7 +1,6 @@
 #include "cuda_lane.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "cuda_check.hpp"
@@ -10,7 +9,7 @@ namespace thresher::cuda {
 namespace {
 
 // Untuned: enough to hide the latency of a copy behind the filling of the other buffer.
-constexpr std::size_t kStagingBytes = std::size_t{4} << 20;
+constexpr Index kStagingBytes = Index{4} << 20;
 // Device memory for the columns of one verb: enough for GEMM at its best rate on any shape.
 constexpr std::size_t kMostColumnBytes = std::size_t{1} << 30;
 constexpr std::size_t kColumnShare = 8;  // and at most this part of what is free
@@ -38,63 +37,17 @@ std::size_t free_device_bytes() {
 }  // namespace
 
 Lane::Lane(const DeviceLimits& limits)
-    : limits_(limits), blas_(stream_), solver_(stream_), free_bytes_(free_device_bytes()) {
-  for (Staging& staging : staging_) {
-    staging.memory = PinnedArray<unsigned char>(static_cast<Index>(kStagingBytes));
-  }
-}
+    : limits_(limits),
+      blas_(stream_),
+      solver_(stream_),
+      staging_(stream_, kStagingBytes),
+      free_bytes_(free_device_bytes()) {}
 
 Index Lane::columns_at_a_time(Index doubles_per_column, Index count) const {
   const std::size_t bytes = std::min(kMostColumnBytes, free_bytes_ / kColumnShare);
   const Index fit =
       static_cast<Index>(bytes / sizeof(double)) / std::max<Index>(1, doubles_per_column);
   return std::max<Index>(1, std::min(fit, count));
-}
-
-Lane::Staging& Lane::next_staging() {
-  Staging& out = staging_[staging_turn_];
-  staging_turn_ = 1 - staging_turn_;
-  return out;
-}
-
-void Lane::upload_bytes(const void* from, std::size_t bytes, void* to) {
-  const unsigned char* source = static_cast<const unsigned char*>(from);
-  unsigned char* target = static_cast<unsigned char*>(to);
-  for (std::size_t done = 0; done < bytes;) {
-    const std::size_t piece = std::min(bytes - done, kStagingBytes);
-    Staging& staging = next_staging();
-    staging.passed.wait();
-    std::memcpy(staging.memory.data(), source + done, piece);
-    copy_to_device(staging.memory.data(), static_cast<Index>(piece), target + done, stream_);
-    staging.passed.record(stream_);
-    done += piece;
-  }
-}
-
-void Lane::download_bytes(const void* from, std::size_t bytes, void* to) {
-  const unsigned char* source = static_cast<const unsigned char*>(from);
-  unsigned char* target = static_cast<unsigned char*>(to);
-  // While one piece is copied out of its buffer, the next one arrives in the other.
-  Staging* arriving = nullptr;
-  std::size_t arriving_at = 0, arriving_bytes = 0;
-  for (std::size_t done = 0; done < bytes || arriving != nullptr;) {
-    Staging* next = nullptr;
-    const std::size_t at = done, piece = std::min(bytes - done, kStagingBytes);
-    if (piece > 0) {
-      next = &next_staging();
-      copy_to_host(source + at, static_cast<Index>(piece), next->memory.data(), stream_);
-      next->passed.record(stream_);
-      done += piece;
-    }
-    if (arriving != nullptr) {
-      arriving->passed.wait();
-      std::memcpy(target + arriving_at, arriving->memory.data(), arriving_bytes);
-    }
-    arriving = next;
-    arriving_at = at;
-    arriving_bytes = piece;
-  }
-  stream_.wait();
 }
 
 void Lane::zero_columns(Index rows, Index cols, double* c, Index ldc) {

@@ -5,6 +5,7 @@
 
 #include "cuda_context.hpp"
 #include "device_memory.hpp"
+#include "staged_copies.hpp"
 
 namespace thresher::cuda {
 
@@ -26,12 +27,12 @@ class Lane {
   /// `from` may change again on return, while the copy may still be under way.
   template <class T>
   void upload(const T* from, Index size, T* to) {
-    upload_bytes(from, checked_bytes<T>(size), to);
+    staging_.upload(from, size, to);
   }
   /// On return the values are there, and all work enqueued before is done.
   template <class T>
   void download(const T* from, Index size, T* to) {
-    download_bytes(from, checked_bytes<T>(size), to);
+    staging_.download(from, size, to);
   }
 
   /// C (m, n) = alpha op(A) op(B) + beta C on device memory, as blas::gemm. 2 m n k flops.
@@ -49,26 +50,16 @@ class Lane {
  private:
   friend class Turn;
 
-  struct Staging {
-    PinnedArray<unsigned char> memory;
-    Event passed;  // the last copy that reads or writes `memory`
-  };
-
   /// What a product over nothing leaves; cuBLAS is not asked for it.
   void zero_columns(Index rows, Index cols, double* c, Index ldc);
-  void upload_bytes(const void* from, std::size_t bytes, void* to);
-  void download_bytes(const void* from, std::size_t bytes, void* to);
-  Staging& next_staging();
 
   DeviceLimits limits_;
   std::mutex mutex_;
   Stream stream_;
   Blas blas_;
   Solver solver_;
-  Staging staging_[2];
-  int staging_turn_ = 0;
+  StagedCopies staging_;
   std::size_t free_bytes_ = 0;
-  Drain drain_{stream_};
 };
 
 /// The right to use a lane, with its device made current for this thread.

@@ -73,10 +73,6 @@ MatrixView<const T> read_only(const MatrixView<T>& m) {
   return {m.data, m.rows, m.cols, m.row_stride, m.col_stride};
 }
 
-void copy_out(std::span<const double> from, std::span<double> to) {
-  std::copy(from.begin(), from.end(), to.begin());
-}
-
 }  // namespace
 
 template <class T>
@@ -197,6 +193,17 @@ void CudaProximalBackend<T>::fetch_results(Index size) {
   results_there_.record(stream_);
 }
 
+/// Waits for the last copy and deals its values out.
+template <class T>
+void CudaProximalBackend<T>::take_results(std::initializer_list<std::span<double>> to) {
+  results_there_.wait();
+  const double* from = fetched_.data();
+  for (const std::span<double>& part : to) {
+    std::copy_n(from, part.size(), part.begin());
+    from += part.size();
+  }
+}
+
 template <class T>
 void CudaProximalBackend<T>::predict(const Predict<T>& predict) {
   check_shapes(predict, n_samples_, n_selected_);
@@ -228,8 +235,7 @@ void CudaProximalBackend<T>::correlate(const Correlate<T>& correlate) {
   const MatrixView<const T> residual = read_only(correlate.residual);
   multiply(blas_, stream_, CUBLAS_OP_T, T(-1), selected_, n_samples_, residual, correlate.grad);
   if (direct_.n_slots > 0) correlate_direct(direct_, residual, correlate.grad, stream_);
-  results_there_.wait();
-  copy_out({fetched_.data(), correlate.half_loss.size()}, correlate.half_loss);
+  take_results({correlate.half_loss});
 }
 
 template <class T>
@@ -246,9 +252,7 @@ void CudaProximalBackend<T>::prox_step(const ProxStep<T>& step) {
   reserve(scratch_, prox_step_scratch(step.coef.rows, n_slots));
   cuda::prox_step(on_device, scratch_.data(), stream_);
   fetch_results(2 * n_slots);
-  results_there_.wait();
-  copy_out({fetched_.data(), step.uphill.size()}, step.uphill);
-  copy_out({fetched_.data() + n_slots, step.squared_length.size()}, step.squared_length);
+  take_results({step.uphill, step.squared_length});
 }
 
 template <class T>
@@ -264,9 +268,7 @@ void CudaProximalBackend<T>::curvature(const Curvature<T>& curvature) {
   on_device.squared_size = results.last(curvature.squared_size.size());
   cuda::curvature(on_device, stream_);
   fetch_results(2 * n_slots);
-  results_there_.wait();
-  copy_out({fetched_.data(), curvature.squared_change.size()}, curvature.squared_change);
-  copy_out({fetched_.data() + n_slots, curvature.squared_size.size()}, curvature.squared_size);
+  take_results({curvature.squared_change, curvature.squared_size});
 }
 
 template <class T>
@@ -285,8 +287,7 @@ void CudaProximalBackend<T>::estimate_gap(const GapEstimate<T>& estimate) {
   on_device.gap = place_results(n_slots);
   cuda::estimate_gap(on_device, stream_);
   fetch_results(n_slots);
-  results_there_.wait();
-  copy_out({fetched_.data(), estimate.gap.size()}, estimate.gap);
+  take_results({estimate.gap});
 }
 
 template class CudaProximalBackend<float>;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <span>
@@ -9,7 +10,7 @@
 #include "cuda_context.hpp"
 #include "device_memory.hpp"
 #include "direct_columns.cuh"
-#include "staged_upload.hpp"
+#include "staged_copies.hpp"
 
 namespace thresher::cuda {
 
@@ -38,6 +39,7 @@ class CudaProximalBackend final : public ProximalBackend<T> {
   std::span<const T> place_momentum(std::span<const T> momentum);
   std::span<double> place_results(Index size);
   void fetch_results(Index size);
+  void take_results(std::initializer_list<std::span<double>> to);
 
   DeviceLimits limits_;
   Index n_samples_;
@@ -45,7 +47,7 @@ class CudaProximalBackend final : public ProximalBackend<T> {
   Index n_selected_;
   Stream stream_;
   Blas blas_;
-  StagedUpload staging_;
+  StagedCopies staging_;
   DeviceArray<T> matrix_;
   DeviceArray<T> packed_;        // the selected columns when they are fewer than all
   const T* selected_ = nullptr;  // (n_samples, n_selected)

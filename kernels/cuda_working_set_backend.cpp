@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <set>
 #include <string>
@@ -105,17 +104,17 @@ void CudaWorkingSetBackend::plan(const WorkingSetTask& task) {
                       d(state_.n_words) * 4.0 + (gram_mode_ ? 0.0 : 8.0 * capacity * capacity) +
                       8.0 * active * active + 66.0 * capacity + 80.0 * active + 8.0 * d(n_bases_) +
                       1024.0;
-  bytes_ = shared + slot * d(n_slots_);
+  const double bytes = shared + slot * d(n_slots_);
   std::size_t free_bytes = 0, total_bytes = 0;
   check(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
   const double usable =
       std::min(kUsableMemory * static_cast<double>(free_bytes),
                static_cast<double>(free_bytes) -
                    std::min(kLibraryBytes, 0.05 * static_cast<double>(free_bytes)));
-  if (bytes_ > usable) {
+  if (bytes > usable) {
     throw Error(Errc::kOutOfMemory, "cuda: " + std::to_string(n_slots_) +
                                         " problems at a time must fit in memory, need " +
-                                        std::to_string(static_cast<std::size_t>(bytes_)) +
+                                        std::to_string(static_cast<std::size_t>(bytes)) +
                                         " bytes, free are " + std::to_string(free_bytes));
   }
 }
@@ -157,8 +156,7 @@ void CudaWorkingSetBackend::take_memory() {
   state_.exact = take<double>(p * s);
   state_.mask = take<unsigned>(state_.n_words * s);
   state_.sums = take<SlotSums>(s);
-  reports_ = take<SlotReport>(s);
-  state_.report = reports_;
+  state_.report = take<SlotReport>(s);
   basis_ = take<double>(n_bases_ * s);
   if (half_) {
     half_correlations_ = take<float>(p * s);
@@ -171,7 +169,7 @@ void CudaWorkingSetBackend::take_memory() {
   if (state_.projected == nullptr) state_.projected = state_.weighted;
 
   slots_.resize(at(s));
-  for (Round* round : {&load_round_, &choose_round_, &solve_round_, &fetch_round_}) {
+  for (Round* round : {&load_round_, &choose_round_, &solve_round_}) {
     round->host = PinnedArray<RoundSlot>(s);
     round->device = DeviceArray<RoundSlot>(s);
   }
@@ -207,28 +205,22 @@ void CudaWorkingSetBackend::upload_columns(const WorkingSetTask& task) {
   const Index block = std::min(kStagingColumns, p);
   PinnedArray<double> staging[2] = {PinnedArray<double>(n * block), PinnedArray<double>(n * block)};
   Event sent[2];
-  try {
-    Index number = 0;
-    for (Index first = 0; first < p; first += block, ++number) {
-      const Index count = std::min(block, p - first);
-      const PinnedArray<double>& buffer = staging[number % 2];
-      if (number >= 2) sent[number % 2].wait();
-      for (Index j = 0; j < count; ++j) task.read_column(first + j, buffer.data() + j * n);
-      copy_to_device(buffer.data(), n * count, X + first * n, stream_);
-      sent[number % 2].record(stream_);
-      round_columns(half_columns_, first, count, stream_);
-    }
-    stream_.wait();
-  } catch (...) {
-    // The staging buffers must outlive what still reads them.
-    note_failure(cudaStreamSynchronize(stream_));
-    throw;
+  const Drain drain(stream_);
+  Index number = 0;
+  for (Index first = 0; first < p; first += block, ++number) {
+    const Index count = std::min(block, p - first);
+    const PinnedArray<double>& buffer = staging[number % 2];
+    sent[number % 2].wait();
+    for (Index j = 0; j < count; ++j) task.read_column(first + j, buffer.data() + j * n);
+    copy_to_device(buffer.data(), n * count, X + first * n, stream_);
+    sent[number % 2].record(stream_);
+    round_columns(half_columns_, first, count, stream_);
   }
+  stream_.wait();
 }
 
 void CudaWorkingSetBackend::upload_rows(const WorkingSetTask& task) {
   const Index n = state_.n, p = state_.p;
-  std::vector<double> buffer(at(n));
   for (const Problem& problem : task.problems) {
     const RowWeighting* given = problem.rows.get();
     if (rows_.contains(given)) continue;
@@ -306,7 +298,6 @@ void CudaWorkingSetBackend::send_blocks(Round& round, std::span<const PathBlock>
     Slot& slot = slots_[at(block.slot)];
     slot.lambda = slot.problem->lambda[at(block.first)];
     slot.wants_coef = slot.lambda == 0.0 || slot.problem->wants_coef(block.first);
-    slot.position = k;
     round.host[k] = {block.slot,      slot.column,    slot.lambda,
                      slot.lambda_now, slot.n_support, slot.rebuild};
   }
@@ -501,7 +492,7 @@ void CudaWorkingSetBackend::certify(std::span<const PathBlock>,
     prove_inactive(state_, round, count, c, stream_);
   }
   certify_gap(state_, round, count, stream_);
-  copy_to_host(reports_, count, report_staging_.data(), stream_);
+  copy_to_host(state_.report, count, report_staging_.data(), stream_);
   stream_.wait();
 
   std::vector<Index> wanted;

@@ -48,7 +48,6 @@ class CudaWorkingSetBackend final : public WorkingSetBackend {
     bool rebuild = false;
     bool wants_coef = true;  // at `lambda`
     SlotReport report{};
-    Index position = -1;  // in the last round
     bool has_held_out = false;
   };
   /// A list of slots on its way to the device: pinned, so that the copy need not be waited for.
@@ -82,7 +81,6 @@ class CudaWorkingSetBackend final : public WorkingSetBackend {
   Index n_slots_;
   Index half_rows_ = 0;
   Index n_bases_ = 0;  // doubles of projection bases per slot
-  double bytes_ = 0.0;
   Stream stream_;
   Blas blas_;
   std::vector<DeviceArray<unsigned char>> memory_;
@@ -97,12 +95,11 @@ class CudaWorkingSetBackend final : public WorkingSetBackend {
   __half* packed_half_ = nullptr;
   double* packed_ = nullptr;
 
-  Round load_round_, choose_round_, solve_round_, fetch_round_;
+  Round load_round_, choose_round_, solve_round_;
   std::vector<Slot> slots_;
   PinnedArray<ProblemView> problem_staging_;
   PinnedArray<double> response_staging_, held_out_staging_;
   PinnedArray<SlotReport> report_staging_;
-  SlotReport* reports_ = nullptr;
 
   // Coefficients of the last round.
   Index* offsets_ = nullptr;
