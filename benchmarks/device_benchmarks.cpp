@@ -91,6 +91,19 @@ void measure_copy(const cuda::Stream& stream, bool small) {
 }
 
 // `label` names the shape: op(A) is (m, k), as the library calls it.
+void print_product(const char* label, Index m, Index n, Index k, const Timing& t) {
+  const double flops =
+      2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  Line("ceiling")
+      .text("name", label)
+      .whole("m", m)
+      .whole("n", n)
+      .whole("k", k)
+      .timing(t)
+      .number("flops_a_second", flops / t.median)
+      .print();
+}
+
 void measure_dgemm(const cuda::Stream& stream, const cuda::Blas& blas, const char* label, Index m,
                    Index n, Index k) {
   const auto a = random_array<double>(k * m, -1.0, 1.0, 1, stream);
@@ -103,16 +116,7 @@ void measure_dgemm(const cuda::Stream& stream, const cuda::Blas& blas, const cha
                                k, &zero, c.data(), m),
                 "cublasDgemm_64");
   });
-  const double flops =
-      2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-  Line("ceiling")
-      .text("name", label)
-      .whole("m", m)
-      .whole("n", n)
-      .whole("k", k)
-      .timing(t)
-      .number("flops_a_second", flops / t.median)
-      .print();
+  print_product(label, m, n, k, t);
 }
 
 void measure_half_gemm(const cuda::Stream& stream, const cuda::Blas& blas, const char* label,
@@ -135,16 +139,7 @@ void measure_half_gemm(const cuda::Stream& stream, const cuda::Blas& blas, const
                                 CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
                 "cublasGemmEx_64");
   });
-  const double flops =
-      2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-  Line("ceiling")
-      .text("name", label)
-      .whole("m", m)
-      .whole("n", n)
-      .whole("k", k)
-      .timing(t)
-      .number("flops_a_second", flops / t.median)
-      .print();
+  print_product(label, m, n, k, t);
 }
 
 bool ceilings(const Device& device, const cuda::Stream& stream, const cuda::Blas& blas,

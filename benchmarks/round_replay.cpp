@@ -25,6 +25,7 @@
 #include "sparse_residual.cuh"
 #include "working_set_choice.cuh"
 #include "working_set_gradient.cuh"
+#include "working_set_memory.hpp"
 
 namespace thresher::bench {
 namespace {
@@ -136,63 +137,26 @@ class Replay {
     double lambda_max = 0.0, lambda_now = std::numeric_limits<double>::quiet_NaN();
   };
 
-  template <class T>
-  T* take(Index size) {
-    memory_.emplace_back(static_cast<Index>(cuda::checked_bytes<T>(size)));
-    return reinterpret_cast<T*>(memory_.back().data());
-  }
-
-  // The sizes of CudaWorkingSetBackend for a Lasso without projections.
+  // As CudaWorkingSetBackend, for a Lasso without projections.
   void take_memory() {
-    const Index n = shape_.n, p = shape_.p, s = shape_.n_slots;
-    state_.n = n;
-    state_.p = p;
-    state_.n_words = (p + 31) / 32;
-    const Index rank = std::min(n, p);
-    state_.capacity = std::min(p, std::max<Index>(1024, 2 * rank));
-    state_.active_capacity = std::min(state_.capacity, std::min(p, rank + 16));
-    const Index c = state_.capacity, a = state_.active_capacity;
-    state_.scratch_size = 4 * c + 6 * a;
-    half_rows_ = (n + 7) / 8 * 8;
-    problems_ = take<cuda::ProblemView>(s);
+    const Index p = shape_.p, s = shape_.n_slots;
+    cuda::set_sizes(shape_.n, p, {}, state_);
+    half_rows_ = cuda::half_rows(shape_.n);
+    problems_ = memory_.take<cuda::ProblemView>(s);
     state_.problem = problems_;
-    state_.response = take<double>(n * s);
-    state_.held_out_weight = take<double>(n * s);
-    state_.residual = take<double>(n * s);
-    state_.weighted = take<double>(n * s);
-    state_.projected = state_.weighted;
-    state_.feature = take<int>(c * s);
-    state_.n_working = take<int>(s);
-    state_.n_gram = take<int>(s);
-    state_.in_working = take<std::uint8_t>(p * s);
-    state_.coef = take<double>(c * s);
-    state_.grad = take<double>(c * s);
-    state_.grad_projected = state_.grad;
-    state_.gram = take<double>(c * c * s);
-    state_.place = take<std::uint8_t>(c * s);
-    state_.active = take<int>(a * s);
-    state_.sign = take<int>(a * s);
-    state_.frozen = take<double>(a * s);
-    state_.inverse = take<double>(a * a * s);
-    state_.n_active = take<int>(s);
-    state_.scratch = take<double>(state_.scratch_size * s);
-    state_.moved = take<int>(c * s);
-    state_.is_moved = take<std::uint8_t>(c * s);
-    state_.exact = take<double>(p * s);
-    state_.mask = take<unsigned>(state_.n_words * s);
-    state_.sums = take<cuda::SlotSums>(s);
-    state_.report = take<cuda::SlotReport>(s);
-    correlations_ = take<float>(p * s);
-    packed_ = take<__half>(half_rows_ * s);
-    round_ = take<RoundSlot>(s);
-    offsets_ = take<Index>(s + 1);
-    harvest_feature_ = take<Index>(a * s);
-    harvest_value_ = take<double>(a * s);
+    memory_.take_slots(s, /*own_gram=*/true, /*projections=*/false, state_);
+    const Index a = state_.active_capacity;
+    correlations_ = memory_.take<float>(p * s);
+    packed_ = memory_.take<__half>(half_rows_ * s);
+    round_ = memory_.take<RoundSlot>(s);
+    offsets_ = memory_.take<Index>(s + 1);
+    harvest_feature_ = memory_.take<Index>(a * s);
+    harvest_value_ = memory_.take<double>(a * s);
   }
 
   template <class T>
   T* put(const std::vector<T>& values) {
-    T* out = take<T>(static_cast<Index>(values.size()));
+    T* out = memory_.take<T>(static_cast<Index>(values.size()));
     cuda::copy_to_device(values.data(), static_cast<Index>(values.size()), out, stream_);
     stream_.wait();
     return out;
@@ -205,10 +169,10 @@ class Replay {
     half_.p = p;
     half_.padded = half_rows_;
     half_.X = state_.X;
-    half_.half = take<__half>(half_rows_ * p);
-    half_.norm = take<double>(p);
-    half_.half_error = take<double>(p);
-    half_.half_norm = take<double>(p);
+    half_.half = memory_.take<__half>(half_rows_ * p);
+    half_.norm = memory_.take<double>(p);
+    half_.half_error = memory_.take<double>(p);
+    half_.half_norm = memory_.take<double>(p);
     state_.norm = half_.norm;
     timed("round_columns", 10.0 * static_cast<double>(n * p), 0.0,
           [&] { cuda::round_columns(half_, 0, p, stream_); });
@@ -323,17 +287,12 @@ class Replay {
     });
   }
 
-  Index workers(Index count, Index most) const {
-    const Index wanted = 4 * limits_.multiprocessors / std::max<Index>(1, count);
-    return std::clamp<Index>(wanted, 1, std::max<Index>(1, most));
-  }
-
   void gradient(Index count, bool only_new, double products) {
     timed(only_new ? "working_set_gradient, new" : "working_set_gradient",
           8.0 * static_cast<double>(state_.n) * products,
           2.0 * static_cast<double>(state_.n) * products, [&] {
             cuda::working_set_gradient(state_, round_, count, only_new,
-                                       workers(count, (state_.capacity + 7) / 8), stream_);
+                                       limits_.workers(count, (state_.capacity + 7) / 8), stream_);
           });
   }
 
@@ -363,7 +322,7 @@ class Replay {
     gradient(count, /*only_new=*/true, fresh);
     const Index tiles = (state_.capacity + 31) / 32;
     timed("extend_gram", n * products * 8.0 * 2.0 / 32.0, 2.0 * n * products, [&] {
-      cuda::extend_gram(state_, round_, count, workers(count, tiles * tiles), stream_);
+      cuda::extend_gram(state_, round_, count, limits_.workers(count, tiles * tiles), stream_);
     });
     if (shape_.compared > 0) compare_gram(round);
     const double before = timer_total("solve_active_sets");
@@ -661,7 +620,7 @@ class Replay {
   ReplayShape shape_;
   Data data_;
   DeviceTimer timer_;
-  std::vector<DeviceArray<unsigned char>> memory_;
+  cuda::WorkingSetMemory memory_;
   cuda::WorkingSetState state_;
   cuda::HalfColumns half_;
   Index half_rows_ = 0;

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 
@@ -73,6 +74,11 @@ void refuse_after_fork() {
                     std::to_string(self) + " after process " + std::to_string(owner) +
                     " (start workers before the first call, or by spawn)");
   }
+}
+
+Index DeviceLimits::workers(Index count, Index most) const {
+  const Index wanted = 4 * multiprocessors / std::max<Index>(1, count);
+  return std::clamp<Index>(wanted, 1, std::max<Index>(1, most));
 }
 
 void use_device(const DeviceLimits& limits) {

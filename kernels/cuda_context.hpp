@@ -6,6 +6,8 @@
 
 #include <cstddef>
 
+#include "thresher/views.hpp"
+
 namespace thresher::cuda {
 
 /// A stream of its own.
@@ -81,6 +83,10 @@ struct DeviceLimits {
   int device = 0;
   int multiprocessors = 1;
   std::size_t shared_bytes = 48 << 10;  ///< most dynamic shared memory of a block
+
+  /// Blocks that share the work of each of `count` problems, at most `most`: a few for every
+  /// multiprocessor in all.
+  Index workers(Index count, Index most) const;
 };
 
 /// Throws Error{kDevice} in a child of the process that has used the device: it inherits a CUDA

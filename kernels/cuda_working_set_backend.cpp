@@ -20,14 +20,6 @@
 namespace thresher::cuda {
 namespace {
 
-// Room in a working set beside twice the largest support (design section 6).
-constexpr Index kWorkingSetFloor = 1024;
-// Features an active set may hold beyond the rank of X: an entrant comes before another leaves.
-constexpr Index kActiveSlack = 16;
-// With an L2 term supports are not bounded by n: this many times n or the floor above, if p allows.
-constexpr Index kElasticNetFactor = 4;
-// Leading dimensions of half-precision operands: 16 bytes.
-constexpr Index kHalfAlignment = 8;
 // A share of the free memory stays free: cuBLAS takes its workspaces from it.
 constexpr double kUsableMemory = 0.9;
 constexpr double kLibraryBytes = 128e6;
@@ -76,18 +68,8 @@ void CudaWorkingSetBackend::plan(const WorkingSetTask& task) {
     rows.insert(problem.rows.get());
     factors.insert(problem.penalties.get());
   }
-  state_.n = n;
-  state_.p = p;
-  state_.n_words = (p + 31) / 32;
-  const Index rank = std::min(n, p);
-  const Index support = std::min(
-      p, elastic ? std::max(kWorkingSetFloor, kElasticNetFactor * n) : rank + kActiveSlack);
-  state_.capacity = gram_mode_ || least_squares
-                        ? p
-                        : std::min(p, std::max(kWorkingSetFloor, elastic ? support : 2 * rank));
-  state_.active_capacity = std::min(state_.capacity, support);
-  state_.scratch_size = 4 * state_.capacity + 6 * state_.active_capacity;
-  half_rows_ = (n + kHalfAlignment - 1) / kHalfAlignment * kHalfAlignment;
+  set_sizes(n, p, {elastic, gram_mode_ || least_squares}, state_);
+  half_rows_ = half_rows(n);
 
   const auto d = [](Index size) { return static_cast<double>(size); };
   double direct = 0.0;
@@ -119,55 +101,20 @@ void CudaWorkingSetBackend::plan(const WorkingSetTask& task) {
   }
 }
 
-template <class T>
-T* CudaWorkingSetBackend::take(Index size) {
-  if (size == 0) return nullptr;
-  memory_.emplace_back(static_cast<Index>(checked_bytes<T>(size)));
-  return reinterpret_cast<T*>(memory_.back().data());
-}
-
 void CudaWorkingSetBackend::take_memory() {
   const Index n = state_.n, p = state_.p, s = n_slots_;
-  const Index c = state_.capacity, a = state_.active_capacity;
-  problems_ = take<ProblemView>(s);
+  const Index a = state_.active_capacity;
+  problems_ = memory_.take<ProblemView>(s);
   state_.problem = problems_;
-  state_.response = take<double>(n * s);
-  state_.held_out_weight = take<double>(n * s);
-  state_.residual = take<double>(n * s);
-  state_.weighted = take<double>(n * s);
-  state_.projected = n_bases_ > 0 ? take<double>(n * s) : nullptr;
-  state_.feature = take<int>(c * s);
-  state_.n_working = take<int>(s);
-  state_.n_gram = take<int>(s);
-  state_.in_working = take<std::uint8_t>(p * s);
-  state_.coef = take<double>(c * s);
-  state_.grad = take<double>(c * s);
-  state_.grad_projected = n_bases_ > 0 ? take<double>(c * s) : state_.grad;
-  state_.gram = gram_mode_ ? nullptr : take<double>(c * c * s);
-  state_.place = take<std::uint8_t>(c * s);
-  state_.active = take<int>(a * s);
-  state_.sign = take<int>(a * s);
-  state_.frozen = take<double>(a * s);
-  state_.inverse = take<double>(a * a * s);
-  state_.n_active = take<int>(s);
-  state_.scratch = take<double>(state_.scratch_size * s);
-  state_.moved = take<int>(c * s);
-  state_.is_moved = take<std::uint8_t>(c * s);
-  state_.exact = take<double>(p * s);
-  state_.mask = take<unsigned>(state_.n_words * s);
-  state_.sums = take<SlotSums>(s);
-  state_.report = take<SlotReport>(s);
-  basis_ = take<double>(n_bases_ * s);
+  memory_.take_slots(s, !gram_mode_, n_bases_ > 0, state_);
+  basis_ = memory_.take<double>(n_bases_ * s);
   if (half_) {
-    half_correlations_ = take<float>(p * s);
-    packed_half_ = take<__half>(half_rows_ * s);
+    half_correlations_ = memory_.take<float>(p * s);
+    packed_half_ = memory_.take<__half>(half_rows_ * s);
   } else {
-    correlations_ = take<double>(p * s);
-    packed_ = take<double>(n * s);
+    correlations_ = memory_.take<double>(p * s);
+    packed_ = memory_.take<double>(n * s);
   }
-  // Without projections w o q is w o r. The kernels write the two one after the other.
-  if (state_.projected == nullptr) state_.projected = state_.weighted;
-
   slots_.resize(at(s));
   for (Round* round : {&load_round_, &choose_round_, &solve_round_}) {
     round->host = PinnedArray<RoundSlot>(s);
@@ -177,9 +124,9 @@ void CudaWorkingSetBackend::take_memory() {
   response_staging_ = PinnedArray<double>(n * s);
   held_out_staging_ = PinnedArray<double>(n * s);
   report_staging_ = PinnedArray<SlotReport>(s);
-  offsets_ = take<Index>(s + 1);
-  harvest_feature_ = take<Index>(a * s);
-  harvest_value_ = take<double>(a * s);
+  offsets_ = memory_.take<Index>(s + 1);
+  harvest_feature_ = memory_.take<Index>(a * s);
+  harvest_value_ = memory_.take<double>(a * s);
   offset_staging_ = PinnedArray<Index>(s + 1);
   feature_staging_ = PinnedArray<Index>(a * s);
   value_staging_ = PinnedArray<double>(a * s);
@@ -189,18 +136,18 @@ void CudaWorkingSetBackend::take_memory() {
 // Two staging buffers: one is filled while the other travels.
 void CudaWorkingSetBackend::upload_columns(const WorkingSetTask& task) {
   const Index n = state_.n, p = state_.p;
-  auto* X = take<double>(n * p);
+  auto* X = memory_.take<double>(n * p);
   state_.X = X;
   half_columns_.n = n;
   half_columns_.p = p;
   half_columns_.padded = half_ ? half_rows_ : n;
   half_columns_.X = X;
-  half_columns_.norm = take<double>(p);
+  half_columns_.norm = memory_.take<double>(p);
   state_.norm = half_columns_.norm;
   if (half_) {
-    half_columns_.half = take<__half>(half_rows_ * p);
-    half_columns_.half_error = take<double>(p);
-    half_columns_.half_norm = take<double>(p);
+    half_columns_.half = memory_.take<__half>(half_rows_ * p);
+    half_columns_.half_error = memory_.take<double>(p);
+    half_columns_.half_norm = memory_.take<double>(p);
   }
   const Index block = std::min(kStagingColumns, p);
   PinnedArray<double> staging[2] = {PinnedArray<double>(n * block), PinnedArray<double>(n * block)};
@@ -225,13 +172,13 @@ void CudaWorkingSetBackend::upload_rows(const WorkingSetTask& task) {
     const RowWeighting* given = problem.rows.get();
     if (rows_.contains(given)) continue;
     RowsView view;
-    auto* weight = take<double>(n);
+    auto* weight = memory_.take<double>(n);
     copy_to_device(given->weight.data(), n, weight, stream_);
     std::vector<double> root(at(n));
     for (Index i = 0; i < n; ++i) root[at(i)] = std::sqrt(given->weight[at(i)]);
-    auto* root_weight = take<double>(n);
+    auto* root_weight = memory_.take<double>(n);
     copy_to_device(root.data(), n, root_weight, stream_);
-    auto* mean = take<double>(p);
+    auto* mean = memory_.take<double>(p);
     copy_to_device(given->mean.data(), p, mean, stream_);
     view.weight = weight;
     view.root_weight = root_weight;
@@ -239,12 +186,12 @@ void CudaWorkingSetBackend::upload_rows(const WorkingSetTask& task) {
     view.n_direct = static_cast<Index>(given->direct.size());
     std::vector<double> values(at(n * view.n_direct));
     if (view.n_direct > 0) {
-      auto* direct = take<Index>(view.n_direct);
+      auto* direct = memory_.take<Index>(view.n_direct);
       copy_to_device(given->direct.data(), view.n_direct, direct, stream_);
       for (Index k = 0; k < view.n_direct; ++k) {
         task.read_centred_column(*given, given->direct[at(k)], values.data() + k * n);
       }
-      auto* direct_values = take<double>(n * view.n_direct);
+      auto* direct_values = memory_.take<double>(n * view.n_direct);
       copy_to_device(values.data(), n * view.n_direct, direct_values, stream_);
       view.direct = direct;
       view.direct_values = direct_values;
@@ -259,10 +206,10 @@ void CudaWorkingSetBackend::upload_factors(const WorkingSetTask& task) {
   for (const Problem& problem : task.problems) {
     const Penalties* given = problem.penalties.get();
     if (factors_.contains(given)) continue;
-    auto* l1 = take<double>(p);
-    auto* l2 = take<double>(p);
-    auto* fixed_l2 = take<double>(p);
-    auto* excluded = take<std::uint8_t>(p);
+    auto* l1 = memory_.take<double>(p);
+    auto* l2 = memory_.take<double>(p);
+    auto* fixed_l2 = memory_.take<double>(p);
+    auto* excluded = memory_.take<std::uint8_t>(p);
     copy_to_device(given->l1.data(), p, l1, stream_);
     copy_to_device(given->l2.data(), p, l2, stream_);
     copy_to_device(given->fixed_l2.data(), p, fixed_l2, stream_);
@@ -276,7 +223,7 @@ void CudaWorkingSetBackend::compute_grams() {
   const Index n = state_.n, p = state_.p;
   DeviceArray<double> weighted(n * p);
   for (auto& [given, view] : rows_) {
-    auto* gram = take<double>(p * p);
+    auto* gram = memory_.take<double>(p * p);
     weigh_columns(state_, view, weighted.data(), stream_);
     const double one = 1.0, zero = 0.0;
     check(cublasDgemm_64(blas_, CUBLAS_OP_T, CUBLAS_OP_N, p, p, n, &one, weighted.data(), n,
@@ -302,12 +249,6 @@ void CudaWorkingSetBackend::send_blocks(Round& round, std::span<const PathBlock>
                      slot.lambda_now, slot.n_support, slot.rebuild};
   }
   send(round);
-}
-
-Index CudaWorkingSetBackend::workers(Index count, Index most) const {
-  // A few blocks for every multiprocessor in all.
-  const Index wanted = 4 * limits_.multiprocessors / std::max<Index>(1, count);
-  return std::clamp<Index>(wanted, 1, std::max<Index>(1, most));
 }
 
 void CudaWorkingSetBackend::load(std::span<const Index> slots,
@@ -421,7 +362,7 @@ void CudaWorkingSetBackend::solve_working_sets(std::span<const PathBlock> blocks
   if (!gram_mode_) {
     const Index tiles = (state_.capacity + 31) / 32;
     exact_gradient(solve_round_, /*only_new=*/true);
-    extend_gram(state_, round, count, workers(count, tiles * tiles), stream_);
+    extend_gram(state_, round, count, limits_.workers(count, tiles * tiles), stream_);
   }
   solve_active_sets(state_, round, count, max_iterations, limits_.shared_bytes, stream_);
 }
@@ -474,7 +415,7 @@ void CudaWorkingSetBackend::exact_gradient(const Round& round, bool only_new) {
   constexpr Index kFeaturesOfBlock = 8;
   const Index most = (state_.capacity + kFeaturesOfBlock - 1) / kFeaturesOfBlock;
   working_set_gradient(state_, round.device.data(), round.count, only_new,
-                       workers(round.count, most), stream_);
+                       limits_.workers(round.count, most), stream_);
 }
 
 void CudaWorkingSetBackend::certify(std::span<const PathBlock>,

@@ -10,6 +10,7 @@
 #include "cuda_context.hpp"
 #include "device_memory.hpp"
 #include "half_columns.cuh"
+#include "working_set_memory.hpp"
 #include "working_set_state.hpp"
 
 namespace thresher::cuda {
@@ -57,8 +58,6 @@ class CudaWorkingSetBackend final : public WorkingSetBackend {
     Index count = 0;
   };
 
-  template <class T>
-  T* take(Index size);
   void plan(const WorkingSetTask& task);
   void take_memory();
   void upload_columns(const WorkingSetTask& task);
@@ -71,7 +70,6 @@ class CudaWorkingSetBackend final : public WorkingSetBackend {
   void multiply_columns(Index first, Index count);
   void exact_gradient(const Round& round, bool only_new);
   void fetch_coefficients(const Round& round, std::span<const Index> wanted);
-  Index workers(Index count, Index most) const;
 
   DeviceLimits limits_;
   const Columns& columns_;
@@ -83,7 +81,7 @@ class CudaWorkingSetBackend final : public WorkingSetBackend {
   Index n_bases_ = 0;  // doubles of projection bases per slot
   Stream stream_;
   Blas blas_;
-  std::vector<DeviceArray<unsigned char>> memory_;
+  WorkingSetMemory memory_;
   WorkingSetState state_;
   HalfColumns half_columns_;
   std::map<const RowWeighting*, RowsView> rows_;

@@ -31,4 +31,5 @@ set(THRESHER_CUDA_HOST_SOURCES
   ${CMAKE_CURRENT_LIST_DIR}/cuda_proximal_backend.cpp
   ${CMAKE_CURRENT_LIST_DIR}/cuda_spectrum_backend.cpp
   ${CMAKE_CURRENT_LIST_DIR}/cuda_working_set_backend.cpp
-  ${CMAKE_CURRENT_LIST_DIR}/staged_copies.cpp)
+  ${CMAKE_CURRENT_LIST_DIR}/staged_copies.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/working_set_memory.cpp)
