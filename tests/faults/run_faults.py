@@ -6,6 +6,7 @@ fail. Writes results.txt beside this file and exits with 1 unless every fault is
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import re
@@ -95,63 +96,103 @@ def check_list(chosen):
     return problems
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+def read_arguments(description, known, check):
+    """Returns the arguments and the faults they choose; ends the program if the list is wrong."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--work", help="folder for the copy, kept afterwards")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", default="", help="run only the faults whose name matches")
     args = parser.parse_args()
-
-    chosen = [f for f in faults.FAULTS if re.search(args.only, f[1])]
-    problems = check_list(chosen)
+    chosen = [f for f in known if re.search(args.only, f[1])]
+    problems = check(chosen)
     if problems:
         print("\n".join(problems), file=sys.stderr)
-        return 2
+        sys.exit(2)
     if not chosen:
-        return 0
+        sys.exit(0)
+    return args, chosen
 
-    temporary = None if args.work else tempfile.TemporaryDirectory(prefix="thresher_faults_")
-    root = pathlib.Path(args.work or temporary.name).resolve()
-    copy_tree(root)
-    tree = Tree(root, args.jobs)
-    tree.configure()
-    started = time.monotonic()
-    built = tree.build({f[5] for f in chosen})
-    if built.returncode != 0:
-        print(built.stdout[-4000:], file=sys.stderr)
-        return 2
-    for program, test_filter in sorted({(f[5], f[6]) for f in chosen}):
-        failed, what = tree.run(program, test_filter)
-        if failed or what:
-            print(f"without any fault, {program} {test_filter}: {what}", file=sys.stderr)
-            return 2
 
-    lines = []
-    killed = dict.fromkeys(GROUPS, 0)
-    for group, name, file, old, new, program, test_filter in chosen:
-        path = root / file
-        original = path.read_text()
-        path.write_text(original.replace(old, new))
-        built = tree.build({program})
-        if built.returncode != 0:
-            outcome, what = "DOES NOT COMPILE", ""
-            print(built.stdout[-2000:], file=sys.stderr)
-        else:
-            failed, what = tree.run(program, test_filter)
-            outcome = "killed" if failed else "SURVIVED"
+@contextlib.contextmanager
+def configured_copy(args):
+    """A copy of the tree, ready to be built."""
+    with contextlib.ExitStack() as stack:
+        work = args.work or stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="thresher_faults_"))
+        root = pathlib.Path(work).resolve()
+        copy_tree(root)
+        tree = Tree(root, args.jobs)
+        tree.configure()
+        yield tree
+
+
+@contextlib.contextmanager
+def planted(tree, fault):
+    _, _, file, old, new = fault[:5]
+    path = tree.root / file
+    original = path.read_text()
+    path.write_text(original.replace(old, new))
+    try:
+        yield
+    finally:
         path.write_text(original)
-        killed[group] += outcome == "killed"
-        lines.append(f"{outcome:9} {group}: {name} ({file}) by {what or test_filter}")
-        print(lines[-1], flush=True)
 
-    total = sum(killed.values())
-    per_group = ", ".join(f"{group} {count}" for group, count in killed.items())
-    summary = f"{total} of {len(chosen)} planted faults killed ({per_group})"
-    print(f"{summary}, {time.monotonic() - started:.0f} s")
-    if args.only:
-        return 0 if total == len(chosen) else 1
-    RESULTS.write_text("\n".join(lines) + "\n" + summary + "\n")
-    return 0 if total == len(chosen) and min(killed.values()) >= LEAST_PER_GROUP else 1
+
+class Tally:
+    """Prints outcomes as they come; the list of a whole run goes to a file."""
+
+    def __init__(self, what, groups):
+        self.what = what
+        self.killed = dict.fromkeys(groups, 0)
+        self.lines = []
+        self.started = time.monotonic()
+
+    def add(self, outcome, fault, how):
+        group, name, file = fault[:3]
+        self.killed[group] += outcome == "killed"
+        self.lines.append(f"{outcome:9} {group}: {name} ({file}) by {how}")
+        print(self.lines[-1], flush=True)
+
+    def finish(self, results):
+        """results: the file, or None for a part of the list. Returns whether all were killed."""
+        total = sum(self.killed.values())
+        per_group = ", ".join(f"{group} {count}" for group, count in self.killed.items())
+        summary = f"{total} of {len(self.lines)} planted {self.what} killed ({per_group})"
+        print(f"{summary}, {time.monotonic() - self.started:.0f} s")
+        if results:
+            results.write_text("\n".join(self.lines) + "\n" + summary + "\n")
+        return total == len(self.lines)
+
+
+def outcome_of(tree, program, test_filter):
+    """Returns (killed, survived or why neither; what saw it)."""
+    built = tree.build({program})
+    if built.returncode != 0:
+        print(built.stdout[-2000:], file=sys.stderr)
+        return "DOES NOT COMPILE", test_filter
+    failed, what = tree.run(program, test_filter)
+    return "killed" if failed else "SURVIVED", what or test_filter
+
+
+def main():
+    args, chosen = read_arguments(__doc__, faults.FAULTS, check_list)
+    with configured_copy(args) as tree:
+        tally = Tally("faults", GROUPS)
+        built = tree.build({f[5] for f in chosen})
+        if built.returncode != 0:
+            print(built.stdout[-4000:], file=sys.stderr)
+            return 2
+        for program, test_filter in sorted({(f[5], f[6]) for f in chosen}):
+            failed, what = tree.run(program, test_filter)
+            if failed or what:
+                print(f"without any fault, {program} {test_filter}: {what}", file=sys.stderr)
+                return 2
+        for fault in chosen:
+            with planted(tree, fault):
+                outcome, what = outcome_of(tree, *fault[5:7])
+            tally.add(outcome, fault, what)
+    all_killed = tally.finish(None if args.only else RESULTS)
+    return 0 if all_killed and (args.only or min(tally.killed.values()) >= LEAST_PER_GROUP) else 1
 
 
 if __name__ == "__main__":

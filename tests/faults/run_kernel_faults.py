@@ -6,17 +6,15 @@ Writes kernel_results.txt beside this file and exits with 1 unless every fault i
     tests/faults/run_kernel_faults.py [--work DIR] [--jobs N] [--only REGEX]
 """
 
-import argparse
 import os
 import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 import time
 
 import kernel_faults
-from run_faults import ROOT, TEST_SECONDS, Tree, copy_tree
+from run_faults import (ROOT, TEST_SECONDS, Tally, configured_copy, planted, read_arguments)
 
 RESULTS = pathlib.Path(__file__).with_name("kernel_results.txt")
 FOLDERS = {"relation_tests": "relations", "proximal_tests": "proximal", "ridge_tests": "ridge",
@@ -96,65 +94,34 @@ def outcome_of(tree, device):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", help="folder for the copy, kept afterwards")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", default="", help="run only the faults whose name matches")
-    args = parser.parse_args()
-
-    chosen = [f for f in kernel_faults.KERNEL_FAULTS if re.search(args.only, f[1])]
-    problems = check_list(chosen)
-    if problems:
-        print("\n".join(problems), file=sys.stderr)
-        return 2
-    if not chosen:
-        return 0
-
-    temporary = None if args.work else tempfile.TemporaryDirectory(prefix="thresher_faults_")
-    root = pathlib.Path(args.work or temporary.name).resolve()
-    copy_tree(root)
-    tree = Tree(root, args.jobs)
-    tree.configure()
-    if "thresher_cuda_checked" not in (root / "build/build.ninja").read_text():
-        print("skipped: the emulated device is not built (no headers of the CUDA toolkit)")
-        return 0
-    started = time.monotonic()
-    devices = [Device(f) for f in chosen]
-    built = tree.build({t for d in devices for t in (*d.targets, d.executable)})
-    if built.returncode != 0:
-        print(built.stdout[-4000:], file=sys.stderr)
-        return 2
-    for key in sorted({(d.library, d.executable, d.test_filter) for d in devices}):
-        device = next(d for d in devices if (d.library, d.executable, d.test_filter) == key)
-        what, printed = device.run(tree)
-        if what:
-            print(f"without any fault, {' '.join(key)}: {what}\n{printed[-2000:]}", file=sys.stderr)
+    args, chosen = read_arguments(__doc__, kernel_faults.KERNEL_FAULTS, check_list)
+    with configured_copy(args) as tree:
+        if "thresher_cuda_checked" not in (tree.root / "build/build.ninja").read_text():
+            print("skipped: the emulated device is not built (no headers of the CUDA toolkit)")
+            return 0
+        tally = Tally("kernel faults", kernel_faults.GROUPS)
+        devices = [Device(f) for f in chosen]
+        built = tree.build({t for d in devices for t in (*d.targets, d.executable)})
+        if built.returncode != 0:
+            print(built.stdout[-4000:], file=sys.stderr)
             return 2
-
-    lines = []
-    killed = dict.fromkeys(kernel_faults.GROUPS, 0)
-    for fault, device in zip(chosen, devices):
-        group, name, file, old, new = fault[:5]
-        path = root / file
-        original = path.read_text()
-        path.write_text(original.replace(old, new))
-        start = time.monotonic()
-        outcome, what = outcome_of(tree, device)
-        path.write_text(original)
-        killed[group] += outcome == "killed"
-        lines.append(f"{outcome:9} {group}: {name} ({file}) by {device.noticed}, {what}, "
-                     f"{time.monotonic() - start:.0f} s")
-        print(lines[-1], flush=True)
-
-    total = sum(killed.values())
-    per_group = ", ".join(f"{group} {count}" for group, count in killed.items())
-    summary = f"{total} of {len(chosen)} planted kernel faults killed ({per_group})"
-    print(f"{summary}, {time.monotonic() - started:.0f} s")
-    if not args.only:
-        RESULTS.write_text("\n".join(lines) + "\n" + summary + "\n")
-        if any(killed[group] < least for group, least in kernel_faults.GROUPS.items()):
-            return 1
-    return 0 if total == len(chosen) else 1
+        for key in sorted({(d.library, d.executable, d.test_filter) for d in devices}):
+            device = next(d for d in devices if (d.library, d.executable, d.test_filter) == key)
+            what, printed = device.run(tree)
+            if what:
+                print(f"without any fault, {' '.join(key)}: {what}\n{printed[-2000:]}",
+                      file=sys.stderr)
+                return 2
+        for fault, device in zip(chosen, devices):
+            start = time.monotonic()
+            with planted(tree, fault):
+                outcome, what = outcome_of(tree, device)
+            tally.add(outcome, fault,
+                      f"{device.noticed}, {what}, {time.monotonic() - start:.0f} s")
+    all_killed = tally.finish(None if args.only else RESULTS)
+    enough = args.only or all(tally.killed[group] >= least
+                              for group, least in kernel_faults.GROUPS.items())
+    return 0 if all_killed and enough else 1
 
 
 if __name__ == "__main__":
