@@ -3,7 +3,7 @@
 device library with each and runs the test that must fail, by the kind of check that must see it.
 Writes kernel_results.txt beside this file and exits with 1 unless every fault is killed.
 
-    tests/faults/run_kernel_faults.py [--work DIR] [--jobs N] [--only REGEX]
+    tests/faults/run_kernel_faults.py [--work DIR] [--jobs N] [--only REGEX] [--check]
 """
 
 import os
