@@ -1,7 +1,7 @@
 #pragma once
 
-// Sums and maxima over a block in one fixed order, so that a launch gives the same bits every time.
-// Blocks have whole warps, and every thread of the block calls them. scratch is
+// Sums, maxima and ranks over a block in one fixed order, so that a launch gives the same bits
+// every time. Blocks have whole warps, and every thread of the block calls them. scratch is
 // THRESHER_SHARED_ARRAY(T, scratch, kMostWarps); it is free again when they return.
 
 #include <cuda_runtime.h>
@@ -66,6 +66,26 @@ __device__ inline T block_max(T v, T* scratch) {
   for (unsigned warp = 1; warp < blockDim.x / kWarpSize; ++warp) most = larger(most, scratch[warp]);
   __syncthreads();
   return most;
+}
+
+/// How many threads before this one hold a true `flag`, and how many in all. `counts` has
+/// kMostWarps entries and is free again on return.
+struct Ranked {
+  int before;
+  int count;
+};
+__device__ inline Ranked rank_flags(bool flag, int* counts) {
+  const unsigned lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
+  const unsigned bits = __ballot_sync(kAllLanes, flag);
+  if (lane == 0) counts[warp] = __popc(bits);
+  __syncthreads();
+  Ranked out{__popc(bits & ((1u << lane) - 1u)), 0};
+  for (unsigned k = 0; k < blockDim.x / kWarpSize; ++k) {
+    if (k < warp) out.before += counts[k];
+    out.count += counts[k];
+  }
+  __syncthreads();
+  return out;
 }
 
 }  // namespace thresher::cuda

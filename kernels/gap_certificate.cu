@@ -1,6 +1,7 @@
 #include "gap_certificate.cuh"
 
 #include "block_sums.cuh"
+#include "gap_term.hpp"
 #include "launch.cuh"
 #include "problem_terms.cuh"
 #include "shared_array.cuh"
@@ -11,33 +12,6 @@ namespace {
 
 constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
 constexpr int kBisections = 60;                    // [0, 1] to the last bit of a double
-
-struct GapTerm {
-  double a, e, b, g;
-};
-
-struct GapAt {
-  double value = 0.0;
-  double slope = 0.0;
-};
-
-// One term of the gap and its derivative at s, written so that nothing cancels, as in
-// host/setup/certificate.cpp.
-__device__ void add_term(const GapTerm& t, double s, GapAt& sum) {
-  const double size = fabs(t.b);
-  const bool agree = t.b * t.g >= 0.0;
-  double value = size * (agree ? t.a - s * fabs(t.g) : t.a + s * fabs(t.g)) + 0.5 * t.e * t.b * t.b;
-  double slope = -t.b * t.g;
-  const double excess = s * fabs(t.g) - t.a;
-  if (t.e > 0.0 && excess > 0.0) {
-    const double signed_size = agree ? size : -size;
-    const double root = t.e * signed_size - excess;
-    value = root * root / (2.0 * t.e) + t.a * (size - signed_size);
-    slope = -root * fabs(t.g) / t.e;
-  }
-  sum.value += value;
-  sum.slope += slope;
-}
 
 // Calls visit(term) for this thread's share of the features that may contribute.
 template <class Visit>

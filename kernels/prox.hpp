@@ -5,11 +5,7 @@
 
 #include <cmath>
 
-#ifdef __CUDACC__
-#define THRESHER_HOST_DEVICE __host__ __device__
-#else
-#define THRESHER_HOST_DEVICE
-#endif
+#include "host_device.hpp"
 
 namespace thresher {
 

@@ -14,33 +14,24 @@ constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run th
 // r = response - y_mean - sum_j (x_j - mean_j) b_j. A thread owns rows tid, tid + kThreads, ...;
 // the non-zero coefficients are gathered kThreads places of the working set at a time.
 __device__ void subtract_fit(const WorkingSetState& state, const ProblemView& problem, Index slot,
-                             double* r, const double** x, double* mean, double* b, int* n_found) {
+                             double* r, const double** x, double* mean, double* b, int* counts) {
   const int n_working = state.n_working[slot];
   const int* feature = state.feature + slot * state.capacity;
   const double* coef = state.coef + slot * state.capacity;
   for (int first = 0; first < n_working; first += static_cast<int>(kThreads)) {
     const int place = first + static_cast<int>(threadIdx.x);
     const double value = place < n_working ? coef[place] : 0.0;
-    const unsigned lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
-    const unsigned found = __ballot_sync(kAllLanes, value != 0.0);
-    if (lane == 0) n_found[warp] = __popc(found);
-    __syncthreads();
-    int before = 0, count = 0;
-    for (unsigned k = 0; k < kThreads / kWarpSize; ++k) {
-      if (k < warp) before += n_found[k];
-      count += n_found[k];
-    }
+    const Ranked found = rank_flags(value != 0.0, counts);
     if (value != 0.0) {
-      const int at = before + __popc(found & ((1u << lane) - 1u));
       const ColumnView view = column_view(state, problem.rows, feature[place]);
-      x[at] = view.values;
-      mean[at] = view.mean;
-      b[at] = value;
+      x[found.before] = view.values;
+      mean[found.before] = view.mean;
+      b[found.before] = value;
     }
     __syncthreads();
     for (Index i = threadIdx.x; i < state.n; i += kThreads) {
       double sum = r[i];
-      for (int k = 0; k < count; ++k) sum -= (x[k][i] - mean[k]) * b[k];
+      for (int k = 0; k < found.count; ++k) sum -= (x[k][i] - mean[k]) * b[k];
       r[i] = sum;
     }
     __syncthreads();
@@ -54,7 +45,7 @@ __global__ void __launch_bounds__(kThreads)
   THRESHER_SHARED_ARRAY(const double*, x, kThreads);
   THRESHER_SHARED_ARRAY(double, mean, kThreads);
   THRESHER_SHARED_ARRAY(double, b, kThreads);
-  THRESHER_SHARED_ARRAY(int, n_found, kMostWarps);
+  THRESHER_SHARED_ARRAY(int, counts, kMostWarps);
   THRESHER_SHARED_ARRAY(double, scratch, kMostWarps);
   const Index n = state.n;
   for (Index position = blockIdx.x; position < count; position += gridDim.x) {
@@ -69,7 +60,7 @@ __global__ void __launch_bounds__(kThreads)
     double* zq = state.projected + slot * n;
 
     for (Index i = threadIdx.x; i < n; i += kThreads) r[i] = y[i] - problem.y_mean;
-    subtract_fit(state, problem, slot, r, x, mean, b, n_found);
+    subtract_fit(state, problem, slot, r, x, mean, b, counts);
     if (problem.intercept) {
       double sum = 0.0;
       for (Index i = threadIdx.x; i < n; i += kThreads) sum += w[i] * r[i];

@@ -18,26 +18,6 @@ enum Place : std::uint8_t {
   kExcluded = 4,  ///< Gram mode: never to enter
 };
 
-/// How many threads before this one hold a true `flag`, and how many in all. `counts` has
-/// kMostWarps entries and is free again on return.
-struct Ranked {
-  int before;
-  int count;
-};
-__device__ inline Ranked rank_flags(bool flag, int* counts) {
-  const unsigned lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
-  const unsigned bits = __ballot_sync(kAllLanes, flag);
-  if (lane == 0) counts[warp] = __popc(bits);
-  __syncthreads();
-  Ranked out{__popc(bits & ((1u << lane) - 1u)), 0};
-  for (unsigned k = 0; k < blockDim.x / kWarpSize; ++k) {
-    if (k < warp) out.before += counts[k];
-    out.count += counts[k];
-  }
-  __syncthreads();
-  return out;
-}
-
 /// Drops every feature of the working set that is not active. Products of those that stay will be
 /// computed anew. Only for working sets of their own (not in Gram mode). Returns how many stay.
 __device__ inline int keep_active_only(const WorkingSetState& state, Index slot) {

@@ -4,6 +4,7 @@
 
 #include "backend/cpu_working_set_backend.hpp"
 #include "backend/simd.hpp"
+#include "gap_term.hpp"
 
 namespace thresher {
 namespace {

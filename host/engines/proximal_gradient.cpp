@@ -16,6 +16,7 @@
 #include "backend/simd.hpp"
 #include "engines/engine.hpp"
 #include "engines/support_polish.hpp"
+#include "gap_term.hpp"
 #include "setup/certificate.hpp"
 #include "thresher/error.hpp"
 

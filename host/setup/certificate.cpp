@@ -5,40 +5,16 @@
 #include <limits>
 
 #include "backend/simd.hpp"
+#include "gap_term.hpp"
 
 namespace thresher {
 namespace {
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
-/// The gap at s and its derivative.
-struct GapAt {
-  double value;
-  double slope;
-};
-
 GapAt gap_at(double s, double half_r_minus_q, double half_q, const std::vector<GapTerm>& terms) {
   GapAt out{half_r_minus_q + (1.0 - s) * (1.0 - s) * half_q, -2.0 * (1.0 - s) * half_q};
-  for (const GapTerm& t : terms) {
-    // Written so that nothing cancels: a|b| - s b g is |b| (a - s|g|) where b and g agree.
-    const double size = std::fabs(t.b);
-    const bool agree = t.b * t.g >= 0.0;
-    double value = size * (agree ? t.a - s * std::fabs(t.g) : t.a + s * std::fabs(t.g)) +
-                   0.5 * t.e * t.b * t.b;
-    double slope = -t.b * t.g;
-    if (t.e > 0.0) {
-      const double excess = s * std::fabs(t.g) - t.a;
-      if (excess > 0.0) {
-        // With c_j(s) the three terms are the square (e|b| - excess)^2 / (2e), if b and g agree.
-        const double signed_size = agree ? size : -size;
-        const double root = t.e * signed_size - excess;
-        value = root * root / (2.0 * t.e) + t.a * (size - signed_size);
-        slope = -root * std::fabs(t.g) / t.e;
-      }
-    }
-    out.value += value;
-    out.slope += slope;
-  }
+  for (const GapTerm& t : terms) add_term(t, s, out);
   return out;
 }
 

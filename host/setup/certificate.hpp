@@ -7,10 +7,7 @@
 
 namespace thresher {
 
-/// One term of the gap: a penalised, not excluded feature with b != 0 or |g| > a.
-struct GapTerm {
-  double a, e, b, g;
-};
+struct GapTerm;  // gap_term.hpp, shared with the kernels
 
 /// The smallest value over s in [0, s1] of the gap of design section 4, in hat units:
 ///
