@@ -1,0 +1,76 @@
+"""skglm: AndersonCD.path with intercept and its defaults (what its Lasso and ElasticNet run).
+
+It has no estimator that cross-validates a path: the folds are a loop over AndersonCD.path, and a
+last path down to the best lambda. Compilation by numba happens in the warm-up.
+"""
+
+import numba
+import numpy as np
+import skglm
+from skglm.datafits import Quadratic
+from skglm.penalties import L1, L1_plus_L2
+from skglm.solvers import AndersonCD
+from skglm.utils.jit_compilation import compiled_clone
+from solver_task import Solution, Solver
+
+WARM_UP = True
+
+
+def versions(command):
+    return {"skglm": skglm.__version__, "numba": numba.__version__, "numpy": np.__version__}
+
+
+class Path(Solver):
+    def __init__(self, task):
+        super().__init__(task)
+        plain = L1(1.0) if task.l1_ratio == 1 else L1_plus_L2(1.0, task.l1_ratio)
+        self.penalty = compiled_clone(plain)
+        self.datafit = compiled_clone(Quadratic())
+        limit = {} if task.tol == "default" else {"max_iter": 1000}
+        self.solver = AndersonCD(tol=task.tolerance(1e-4), fit_intercept=True, **limit)
+
+    def fit(self, X, y, grid):
+        _, coef, _ = self.solver.path(X, y, self.datafit, self.penalty, alphas=grid)
+        return coef[-1], coef[:-1]
+
+    def run(self):
+        task = self.task
+        self.fits = [self.fit(task.X, y, grid) for y, grid in zip(task.Y.T, task.grid)]
+
+    def solution(self):
+        intercept, coef = zip(*self.fits)
+        return Solution(self.task.grid, np.array(intercept), list(coef))
+
+
+class CrossValidation(Path):
+    def run(self):
+        task = self.task
+        self.fits, self.error, self.best = [], [], []
+        splits = [
+            (np.asfortranarray(task.X[train]), train, task.X[held], held)
+            for train, held in task.splits()
+        ]
+        for y, grid in zip(task.Y.T, task.grid):
+            squares = np.zeros(len(grid))
+            for X_train, train, X_held, held in splits:
+                intercept, coef = self.fit(X_train, y[train], grid)
+                squares += ((y[held, None] - X_held @ coef - intercept) ** 2).sum(axis=0)
+            best = int(squares.argmin())
+            intercept, coef = self.fit(task.X, y, grid[: best + 1])
+            self.fits.append((intercept[-1:], coef[:, -1:]))
+            self.error.append(squares / len(y))
+            self.best.append(best)
+
+    def solution(self):
+        intercept, coef = zip(*self.fits)
+        return Solution(
+            self.task.grid,
+            np.array(intercept),
+            list(coef),
+            np.array(self.error),
+            np.array(self.best),
+        )
+
+
+def make(task):
+    return CrossValidation(task) if task.kind == "cv" else Path(task)

@@ -1,0 +1,541 @@
+"""Times Thresher and its peers on the same data, each answer judged by referee.py: ./run bench.
+
+One row is (workload, solver, tolerance) and runs in a process of its own, pinned to one processor.
+Fast rows of a workload run in rounds, all solvers in turn, so that noise of the machine hits all.
+A row is one JSON file in build/bench/rows; a row that is there for the same question, package
+version and build is not run again. What the figures and tables show is merged from those files.
+"""
+
+import argparse
+import datetime
+import functools
+import json
+import os
+import pathlib
+import platform
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import figures
+import numpy as np
+import referee
+import tables
+import workloads
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROWS = workloads.SCRATCH / "rows"
+SOLUTIONS = workloads.SCRATCH / "solutions"
+RESULTS = workloads.ROOT / "benchmarks" / "results" / "peers"
+
+CAP = 600.0  # seconds for one call, and for one warm-up
+FAST = 5.0  # calls below this run in rounds
+ROUND_BUDGET = 100.0  # seconds of all rounds of a batch
+OURS = "thresher"
+# The first is the package's own default. The last is meant to reach a relative gap of 1e-9 by the
+# referee, and not much more: scikit-learn compares its gap with tol |y|^2 / n, which is 2 tol of
+# the null loss; celer likewise, with a dual point better than the referee's; glmnet and adelie
+# compare squared steps, so a gap of 1e-9 takes about its square.
+TOLERANCES = {
+    OURS: ("default", "1e-9"),
+    "glmnet": ("default", "1e-13", "1e-21"),
+    "scikit-learn": ("default", "1e-7", "4e-10"),
+    "celer": ("default", "1e-7", "1e-12"),
+    "skglm": ("default", "1e-7", "3e-11"),
+    "adelie": ("default", "1e-13", "1e-21"),
+    "glum": ("default", "1e-7", "1e-10"),
+    "himalaya": ("default",),
+}
+LOOPS = ("glmnet", "scikit-learn", "celer", "skglm", "adelie", "glum")  # over responses, in cv
+GLUM_FEATURES = 2000  # it forms p x p matrices; beyond, it is not meant for the problem
+
+
+class Failed(Exception):
+    """A row that has no time; args: status, reason."""
+
+
+def tolerances(workload, solver, options):
+    """The rows of a solver, loosest first; none if it does not do this kind of problem."""
+    if workload.kind == "ridge-cv":
+        chosen = {
+            OURS: ("1e-9",),
+            "himalaya": ("default",),
+            "scikit-learn": ("default", "cv"),
+            "glmnet": ("default",),
+        }
+        return chosen.get(solver, ())
+    if solver == "himalaya":
+        return ()
+    if solver == "glum" and workload.data[0] == "simulate" and workload.data[2] > GLUM_FEATURES:
+        return ()
+    given = TOLERANCES[solver]
+    if solver != OURS and (workload.kind == "cv" or not options.full):
+        return (given[0], given[-1])
+    return given
+
+
+def sampled_responses(workload, solver, n_responses):
+    """The columns of Y given to a solver; None: all."""
+    loops = workload.kind == "cv" and solver in LOOPS
+    loops = loops or (workload.kind == "ridge-cv" and solver == "glmnet")
+    if not loops or not workload.sample:
+        return None
+    return [k * n_responses // workload.sample for k in range(workload.sample)]
+
+
+class Worker:
+    """A peer_worker.py process."""
+
+    def __init__(self, folder, solver, tol, options, responses=None):
+        words = [
+            sys.executable,
+            HERE / "peer_worker.py",
+            solver,
+            folder,
+            "--tol",
+            tol,
+            "--threads",
+            1,
+            "--cpus",
+            options.cpu,
+            "--command",
+            options.command,
+            "--memory-limit",
+            options.memory_limit,
+        ]
+        if responses:
+            words += ["--responses", ",".join(map(str, responses))]
+        self.log = workloads.SCRATCH / "worker.log"
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [str(w) for w in words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.pending = b""
+
+    def receive(self, seconds):
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self.pending:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+                self.kill()
+                raise Failed("capped", f">= {seconds:.0f} s")
+            read = os.read(self.process.stdout.fileno(), 65536)
+            if not read:
+                self.kill()
+                raise Failed("failed", f"ended unexpectedly, see {self.log}")
+            self.pending += read
+        line, _, self.pending = self.pending.partition(b"\n")
+        said = json.loads(line)
+        if "error" in said:
+            self.kill()
+            raise Failed(
+                "memory" if "memory" in said["error"].lower() else "failed", said["error"][:300]
+            )
+        return said
+
+    def ask(self, words, seconds=CAP):
+        self.process.stdin.write(f"{words}\n".encode())
+        self.process.stdin.flush()
+        return self.receive(seconds)
+
+    def kill(self):
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+    def end(self):
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            pass
+        self.kill()
+
+
+class Row:
+    """One row: where it is kept, and what became of it."""
+
+    def __init__(self, workload, folder, solver, tol, options):
+        self.workload, self.folder, self.solver, self.tol = workload, folder, solver, tol
+        self.options = options
+        described = workloads.describe(folder)
+        self.responses = sampled_responses(workload, solver, described["responses"])
+        self.scale = described["responses"] / len(self.responses) if self.responses else 1.0
+        self.path = ROWS / workload.name / f"{solver}-{tol}.json"
+        self.key = described["key"]
+        self.worker = None
+        self.record = {
+            "workload": workload.name,
+            "key": self.key,
+            "solver": solver,
+            "tol": tol,
+            "threads": 1,
+            "scale": self.scale,
+            "sampled": bool(self.responses),
+            "runs": [],
+        }
+
+    def done(self, versions):
+        """The record on disk if it answers the same question with the same versions."""
+        if not self.path.exists():
+            return False
+        record = json.loads(self.path.read_text())
+        return record["key"] == self.key and record["versions"] == versions
+
+    def start(self):
+        self.worker = Worker(self.folder, self.solver, self.tol, self.options, self.responses)
+        self.record["versions"] = self.worker.receive(CAP)["versions"]
+
+    def run(self):
+        said = self.worker.ask("run")
+        self.record["runs"].append(said)
+        return said["wall"]
+
+    def judge(self):
+        """The referee's word on the last run."""
+        SOLUTIONS.mkdir(parents=True, exist_ok=True)
+        path = SOLUTIONS / f"{os.getpid()}.npz"
+        self.worker.ask(f"solution {path}")
+        words = [
+            sys.executable,
+            HERE / "referee.py",
+            self.folder,
+            path,
+            "--reference",
+            self.folder / "reference.npz",
+        ]
+        if self.responses:
+            words += ["--responses", ",".join(map(str, self.responses))]
+        said = subprocess.run([str(w) for w in words], capture_output=True, text=True)
+        path.unlink()
+        if said.returncode:
+            raise RuntimeError(f"the referee failed: {said.stderr}")
+        self.record["verdict"] = json.loads(said.stdout)
+        if "refused" in self.record["verdict"]:
+            raise Failed("refused", self.record["verdict"]["refused"])
+
+    def finish(self, status="ok", reason=""):
+        if self.worker:
+            self.worker.end()
+        record = self.record
+        record["status"], record["reason"] = status, reason
+        record["date"] = now()
+        record["load_average"] = os.getloadavg()[0]
+        if status == "ok":
+            # Processor time where it is known: on a shared machine it is what the call itself took.
+            # It is never more than a peer's wall time with one thread, and ours has wall time only.
+            spent = [min(r["wall"], r["cpu"] or r["wall"]) for r in record["runs"]]
+            record["seconds"] = min(spent) * self.scale
+            record["peak_bytes"] = max(r["peak_bytes"] for r in record["runs"])
+            record["added_bytes"] = max(r["added_bytes"] for r in record["runs"])
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(record, indent=1) + "\n")
+        verdict = record.get("verdict", {})
+        told = f"{record['seconds']:.3g} s, gap {verdict['gap']:.1e}" if status == "ok" else reason
+        print(f"  {self.solver} {self.tol}: {told}", file=sys.stderr, flush=True)
+
+
+def now():
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def make_reference(workload, folder, options):
+    """reference.npz of the workload, by our tightest tolerance and the referee's judgement."""
+    path = folder / "reference.npz"
+    stamp = folder / "reference.key"
+    key = workloads.describe(folder)["key"]
+    if path.exists() and stamp.exists() and stamp.read_text() == key:
+        return
+    solution = folder / "reference-solution.npz"
+    if workload.kind == "path":
+        solve_for_reference(folder, solution, options)
+    elif workload.kind == "cv":
+        for k in range(workload.folds):
+            fold = make_fold(folder, k)
+            solve_for_reference(fold, fold / "solution.npz", options)
+    said = subprocess.run(
+        [sys.executable, HERE / "referee.py", folder, solution, "--make-reference", path],
+        capture_output=True,
+        text=True,
+    )
+    if said.returncode or "refused" in json.loads(said.stdout):
+        raise SystemExit(f"bench: {workload.name}: no reference: {said.stdout} {said.stderr}")
+    stamp.write_text(key)
+    solution.unlink(missing_ok=True)
+    for fold in folder.glob("fold-*/*"):
+        fold.unlink()
+    gap = json.loads(said.stdout)["gap"]
+    if gap is not None:
+        print(f"  reference: gap {gap:.1e}", file=sys.stderr, flush=True)
+
+
+def make_fold(folder, k):
+    """The training rows of fold k and the first responses, as a path workload of its own."""
+    fold = folder / f"fold-{k}"
+    fold.mkdir(exist_ok=True)
+    train = np.load(folder / "fold_id.npy") != k
+    few = slice(0, referee.FEW)
+    np.save(fold / "X.npy", np.asfortranarray(np.load(folder / "X.npy")[train]))
+    np.save(fold / "Y.npy", np.asfortranarray(np.load(folder / "Y.npy")[train, few]))
+    np.save(fold / "grid.npy", np.load(folder / "grid.npy")[few])
+    described = {**workloads.describe(folder), "kind": "path", "folds": 0}
+    (fold / "workload.json").write_text(json.dumps(described))
+    return fold
+
+
+def solve_for_reference(folder, path, options):
+    worker = Worker(folder, OURS, "1e-13", options)
+    try:
+        worker.receive(CAP)
+        worker.ask("run")
+        worker.ask(f"solution {path}")
+    finally:
+        worker.end()
+
+
+def batches(rows, X_bytes, memory_limit):
+    """Rows by tolerance level, then as many at once as memory holds; ours is in every batch."""
+    ours = [row for row in rows if row.solver == OURS]
+    levels = {}
+    for row in rows:
+        if row.solver != OURS:
+            levels.setdefault(row.level, []).append(row)
+    at_once = max(1, int(memory_limit * 0.6 / (3 * X_bytes + 3e8)) - len(ours))
+    result = [
+        level[k : k + at_once]
+        for _, level in sorted(levels.items())
+        for k in range(0, len(level), at_once)
+    ]
+    if ours:
+        result = [ours + batch for batch in result] or [ours]
+    return result
+
+
+def run_batch(batch, capped, repeats):
+    """Starts every row, times it once and judges it; then the fast ones in rounds."""
+    fast = []
+    for row in batch:
+        try:
+            if "status" in row.record:
+                continue
+            if row.solver in capped:
+                raise Failed("capped", f">= {CAP:.0f} s at a looser tolerance")
+            if row.worker is None:
+                row.start()
+            wall = row.run()
+            if "verdict" not in row.record:
+                row.judge()
+            if wall < FAST or row.solver == OURS:
+                fast.append((wall, row))
+                continue
+            if wall < 4 * FAST:
+                row.run()
+            row.finish()
+        except Failed as failure:
+            if failure.args[0] == "capped":
+                capped.add(row.solver)
+            row.finish(*failure.args)
+    rounds = min(repeats, max(3, int(ROUND_BUDGET / sum(wall for wall, _ in fast)))) if fast else 0
+    if fast and max(wall for wall, _ in fast) > CAP / 20:
+        rounds = 1
+    for _ in range(rounds - 1):
+        for _, row in fast:
+            row.run()
+    return [row for _, row in fast]
+
+
+def run_workload(workload, options):
+    folder = workloads.prepare(workload, options.command)
+    make_reference(workload, folder, options)
+    known = package_versions(options.command)
+    rows = []
+    for solver in TOLERANCES:
+        if options.solver and solver not in options.solver:
+            continue
+        for level, tol in enumerate(tolerances(workload, solver, options)):
+            row = Row(workload, folder, solver, tol, options)
+            row.level = level
+            if solver in options.again or not row.done(known.get(solver)):
+                rows.append(row)
+    if not rows:
+        return
+    capped = set()
+    X_bytes = (folder / "X.npy").stat().st_size
+    for batch in batches(rows, X_bytes, options.memory_limit):
+        for row in run_batch(batch, capped, workload.repeats):
+            if row.solver != OURS:
+                row.finish()
+    for row in rows:
+        if row.solver == OURS and row.worker and "status" not in row.record:
+            row.finish()
+
+
+@functools.cache
+def package_versions(command):
+    """What each adapter says of its versions."""
+    result = {}
+    for solver in TOLERANCES:
+        words = [
+            sys.executable,
+            HERE / "peer_worker.py",
+            solver,
+            "--versions",
+            "--command",
+            command,
+        ]
+        said = subprocess.run([str(w) for w in words], capture_output=True, text=True)
+        lines = said.stdout.splitlines()
+        result[solver] = json.loads(lines[-1]) if lines else {"error": said.stderr[-200:]}
+    return result
+
+
+def machine():
+    cpu = [
+        line.split(":", 1)[1].strip()
+        for line in open("/proc/cpuinfo")
+        if line.startswith("model name")
+    ]
+    return {
+        "cpu": cpu[0] if cpu else platform.machine(),
+        "cpus": os.cpu_count(),
+        "memory_bytes": memory_bytes(),
+        "kernel": platform.release(),
+    }
+
+
+def memory_bytes():
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def output_of(*words):
+    return subprocess.run(words, cwd=workloads.ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def merge(chosen, options):
+    """All rows of the chosen workloads with machine, versions and commit."""
+    rows = []
+    for workload in chosen:
+        for solver in TOLERANCES:
+            for tol in tolerances(workload, solver, options):
+                path = ROWS / workload.name / f"{solver}-{tol}.json"
+                if path.exists():
+                    rows.append(
+                        {
+                            **json.loads(path.read_text()),
+                            "title": workload.title,
+                            "group": workload.group,
+                            "target": workload.target,
+                        }
+                    )
+    return {
+        "date": now(),
+        "commit": output_of("git", "rev-parse", "HEAD"),
+        "modified": bool(output_of("git", "status", "--porcelain", "--untracked-files=no")),
+        "machine": machine(),
+        "cpu_used": options.cpu,
+        "cap": CAP,
+        "versions": package_versions(options.command),
+        "rows": rows,
+    }
+
+
+def write_pages(report, path):
+    """The page and, in a folder beside it, its figures."""
+    drawn = figures.draw_all(report, path.with_suffix(""))
+    path.write_text(
+        tables.page(report, [(title, figure.relative_to(path.parent)) for title, figure in drawn])
+        + "\n"
+    )
+    print(tables.brief(report))
+    print(f"\nwritten: {path}")
+
+
+def main():
+    everything = workloads.all_workloads()
+    parser = argparse.ArgumentParser(prog="./run bench", description=__doc__.split("\n")[0])
+    parser.add_argument("--command", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--full", action="store_true", help="every workload, under two hours")
+    parser.add_argument(
+        "--workload",
+        action="append",
+        default=[],
+        metavar="NAME",
+        choices=[w.name for w in everything],
+        help="only this one (repeatable)",
+    )
+    parser.add_argument(
+        "--solver",
+        action="append",
+        default=[],
+        choices=list(TOLERANCES),
+        help="only this one (repeatable)",
+    )
+    parser.add_argument(
+        "--again",
+        action="append",
+        default=[],
+        choices=[*TOLERANCES, "all"],
+        help="run its rows although they are there (repeatable)",
+    )
+    parser.add_argument(
+        "--figures",
+        type=pathlib.Path,
+        nargs="?",
+        const=True,
+        metavar="JSON",
+        help="run nothing; tables and figures anew from raw JSON",
+    )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="raw JSON to benchmarks/results/peers, page to docs/benchmarks.md",
+    )
+    parser.add_argument("--cpu", default=str(os.cpu_count() - 1), help="processor to run on")
+    parser.add_argument(
+        "--memory-limit",
+        type=int,
+        default=int(0.7 * memory_bytes()),
+        help="bytes of address space for a row",
+    )
+    parser.add_argument("--list", action="store_true", help="name the workloads and stop")
+    options = parser.parse_args()
+    if "all" in options.again:
+        options.again = list(TOLERANCES)
+    chosen = [
+        w
+        for w in everything
+        if (w.name in options.workload if options.workload else options.full or w.quick)
+    ]
+    if options.list:
+        for w in everything:
+            print(f"{w.name:32} {'quick' if w.quick else 'full':6} {w.title}")
+        return 0
+
+    if not options.figures:
+        referee.self_test()
+        for k, workload in enumerate(chosen):
+            print(f"{k + 1}/{len(chosen)} {workload.name}", file=sys.stderr, flush=True)
+            run_workload(workload, options)
+    if isinstance(options.figures, pathlib.Path):
+        report = json.loads(options.figures.read_text())
+    else:
+        report = merge(chosen, options)
+    page = workloads.SCRATCH / "benchmarks.md"
+    if options.publish:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / f"{report['date'][:10]}.json").write_text(json.dumps(report, indent=1) + "\n")
+        page = workloads.ROOT / "docs" / "benchmarks.md"
+    write_pages(report, page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""docs/benchmarks.md from the raw rows."""
+
+import math
+
+OURS = "thresher"
+OUR_TOL = "1e-9"
+EQUAL_GAP = 1e-9
+EXPLAINED = {
+    "ok": "",
+    "capped": "stopped at the cap",
+    "memory": "out of memory",
+    "failed": "failed",
+    "refused": "refused by the referee",
+}
+
+
+def by_workload(report):
+    """{workload: its rows}, in the order of the report."""
+    result = {}
+    for row in report["rows"]:
+        result.setdefault(row["workload"], []).append(row)
+    return result
+
+
+def finished(rows):
+    return [r for r in rows if r["status"] == "ok"]
+
+
+def ours(rows):
+    """Our row at OUR_TOL, or None."""
+    return next((r for r in finished(rows) if r["solver"] == OURS and r["tol"] == OUR_TOL), None)
+
+
+def fastest(rows, keep):
+    chosen = [r for r in finished(rows) if r["solver"] != OURS and keep(r)]
+    return min(chosen, key=lambda r: r["seconds"], default=None)
+
+
+def equal_peer(rows):
+    """The fastest peer whose judged gap is at most EQUAL_GAP."""
+    return fastest(rows, lambda r: r["verdict"]["gap"] <= EQUAL_GAP)
+
+
+def default_peer(rows):
+    return fastest(rows, lambda r: r["tol"] == "default")
+
+
+def close_peer(rows):
+    """The fastest peer within EQUAL_GAP of the optimum, whatever its gap."""
+    return fastest(rows, lambda r: r["verdict"].get("suboptimality", math.inf) <= EQUAL_GAP)
+
+
+def least_cap(rows, report):
+    """What is known of peers that hit the cap: none of them was faster than it."""
+    capped = any(r["status"] == "capped" for r in rows if r["solver"] != OURS)
+    return report["cap"] if capped else None
+
+
+def seconds(row):
+    text = f"{row['seconds']:.3g}"
+    return f"{text} (sample)" if row.get("sampled") else text
+
+
+def named(row):
+    return row["solver"] if row["tol"] == "default" else f"{row['solver']} {row['tol']}"
+
+
+def summary_line(title, rows, report):
+    mine = ours(rows)
+    if mine is None:
+        return f"| {title} | not run | | | | | | | | |"
+    cells = [title, f"{mine['seconds']:.3g}", f"{mine['verdict']['gap']:.0e}"]
+    target = rows[0]["target"]
+    equal, cap = equal_peer(rows), least_cap(rows, report)
+    if equal:
+        factor = equal["seconds"] / mine["seconds"]
+        missed = target and factor < target
+        cells += [
+            named(equal),
+            seconds(equal),
+            f"**{factor:.1f}**" + (" (missed)" if missed else ""),
+        ]
+    elif cap:
+        cells += ["none", f">= {cap:.0f}", f"> {cap / mine['seconds']:.0f}"]
+    else:
+        cells += ["none", "", ""]
+    cells.append(f"{target:g}" if target else "")
+    default = default_peer(rows)
+    if default:
+        cells += [
+            f"{default['solver']} ({default['verdict']['gap']:.0e})",
+            seconds(default),
+            f"**{default['seconds'] / mine['seconds']:.1f}**",
+        ]
+    else:
+        cells += ["none", "", ""]
+    return "| " + " | ".join(cells) + " |"
+
+
+def summary(report):
+    lines = []
+    groups = {}
+    for rows in by_workload(report).values():
+        groups.setdefault(rows[0]["group"], []).append(rows)
+    for group, members in groups.items():
+        lines += [
+            "",
+            f"### {group[0].upper()}{group[1:]}",
+            "",
+            "| workload | Thresher, s | its gap | best peer at gap <= 1e-9 | s | factor "
+            "| wanted | fastest at its default (gap) | s | factor |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        lines += [summary_line(rows[0]["title"], rows, report) for rows in members]
+    return lines
+
+
+def shown(value, form):
+    return "" if value is None else format(value, form)
+
+
+def detail(rows):
+    lines = [
+        "| solver | tol | s | gap | above optimum | false / missing features "
+        "| peak MB | added MB | |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        verdict = row.get("verdict", {})
+        if row["status"] == "ok":
+            features = ""
+            if "false_features" in verdict:
+                features = f"{verdict['false_features']} / {verdict['missing_features']}"
+            note = f"{len(row['runs'])} runs"
+            if row["sampled"]:
+                note += f", sample, times {row['scale']:g}"
+            if "cv_regret" in verdict:
+                note += f", choice {verdict['cv_regret']:.0e} above the least error"
+            if "cv_error_difference" in verdict:
+                note += f", errors differ by {verdict['cv_error_difference']:.0e}"
+            above = verdict.get("suboptimality")
+            cells = [
+                row["solver"],
+                row["tol"],
+                f"{row['seconds']:.3g}",
+                f"{verdict['gap']:.1e}",
+                shown(above if above is None else max(above, 0.0), ".1e"),
+                features,
+                f"{row['peak_bytes'] / 1e6:.0f}",
+                f"{row['added_bytes'] / 1e6:.0f}",
+                note,
+            ]
+        else:
+            reason = row["reason"].replace("|", "/").replace("\n", " ")[:120]
+            time = reason if row["status"] == "capped" else ""
+            note = EXPLAINED[row["status"]] + ("" if row["status"] == "capped" else f": {reason}")
+            cells = [row["solver"], row["tol"], time, "", "", "", "", "", note]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def page(report, drawn):
+    """The page; drawn: [(title, path relative to the page)]."""
+    machine = report["machine"]
+    versions = {
+        name: said.get(name, said.get("error", "?")) for name, said in report["versions"].items()
+    }
+    lines = [
+        "# Benchmarks",
+        "",
+        "Generated by `./run bench` from raw JSON; `benchmarks/peers/README.md` says what is "
+        "measured and how.",
+        "",
+        f"{machine['cpu']}, {machine['cpus']} processors, "
+        f"{machine['memory_bytes'] / 2**30:.0f} GiB; one thread, pinned to processor "
+        f"{report['cpu_used']}; {report['date'][:10]}, commit {report['commit'][:12]}"
+        f"{', modified' if report['modified'] else ''}.",
+        "",
+        ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        "",
+        "Gap: the worst relative duality gap over all lambdas, computed by the referee from the "
+        "coefficients alone. Factor: peer's seconds over ours; bold where both were measured. "
+        "`>= 600` is a call that was stopped at the cap. (sample): a peer that loops over "
+        "responses got a sample of them, its time is scaled up to all.",
+        *summary(report),
+        "",
+    ]
+    for title, path in drawn:
+        lines += [f"### {title}", "", f"![{title}]({path})", ""]
+    lines += ["## Every row", ""]
+    for rows in by_workload(report).values():
+        lines += [f"### {rows[0]['title']} ({rows[0]['workload']})", "", *detail(rows), ""]
+    return "\n".join(lines)
+
+
+def brief(report):
+    """The summary alone, for the terminal."""
+    return "\n".join(summary(report))
