@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <ctime>
 #include <optional>
 #include <utility>
 
@@ -66,11 +67,13 @@ int run_fit(const FitArguments& arguments, const std::vector<std::string>& comma
   watch_for_interrupts();
   ProgressLine progress(!arguments.quiet && isatty(STDERR_FILENO) == 1);
 
+  const std::clock_t cpu_before = std::clock();
   const Stopwatch solve_watch;
   report.stats = arguments.cross_validate
                      ? cross_validate(in.data, in.options, in.cv, sink, &progress)
                      : fit_path(in.data, in.options, sink, &progress);
   report.seconds.solve = solve_watch.seconds() - sink.write_seconds();
+  report.seconds.solve_cpu = static_cast<double>(std::clock() - cpu_before) / CLOCKS_PER_SEC;
   progress.erase();
   sink.finish();
   report.signalled = interrupted();

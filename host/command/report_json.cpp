@@ -63,6 +63,7 @@ std::string report_json(const RunReport& report) {
   json["worst_gap"] = report.stats.worst_gap;
   json["seconds"] = {{"read", report.seconds.read},
                      {"solve", report.seconds.solve},
+                     {"solve_cpu", report.seconds.solve_cpu},
                      {"write", report.seconds.write}};
   json["engine"] = main_engine(summary);
   json["mode"] = main_mode(summary);

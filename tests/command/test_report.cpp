@@ -97,7 +97,7 @@ RunReport report_of(Index n_responses, bool with_cv,
   report.stats.threads = 2;
   report.stats.device_note = "no CUDA device is present";
   report.stats.planned_bytes = 12345;
-  report.seconds = {0.5, 1.5, 0.25};
+  report.seconds = {.read = 0.5, .solve = 1.5, .solve_cpu = 1.25, .write = 0.25};
   report.peak_memory_bytes = std::size_t{3} << 20;
   report.command_line = {"thresher", "cv", "-x", "X.npy"};
   report.output = "m.safetensors";
@@ -267,6 +267,7 @@ TEST(ReportJson, HoldsCountsChoicesAndSeconds) {
   EXPECT_EQ(json["worst_gap"], 3e-9);
   EXPECT_EQ(json["seconds"]["read"], 0.5);
   EXPECT_EQ(json["seconds"]["solve"], 1.5);
+  EXPECT_EQ(json["seconds"]["solve_cpu"], 1.25);
   EXPECT_EQ(json["seconds"]["write"], 0.25);
   EXPECT_EQ(json["engine"], "active-set");
   EXPECT_EQ(json["mode"], "residual");
