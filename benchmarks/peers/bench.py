@@ -230,9 +230,8 @@ class Row:
         record["date"] = now()
         record["load_average"] = os.getloadavg()[0]
         if status == "ok":
-            # Processor time where it is known: on a shared machine it is what the call itself took.
-            # It is never more than a peer's wall time with one thread, and ours has wall time only.
-            spent = [min(r["wall"], r["cpu"] or r["wall"]) for r in record["runs"]]
+            # One thread: processor time is what the call itself took, on a shared machine too.
+            spent = [min(r["wall"], r["cpu"]) for r in record["runs"]]
             record["seconds"] = min(spent) * self.scale
             record["peak_bytes"] = max(r["peak_bytes"] for r in record["runs"])
             record["added_bytes"] = max(r["added_bytes"] for r in record["runs"])

@@ -1,6 +1,6 @@
 """Thresher, through its command: `path` or `cv`, nothing but grid, folds and tolerance set.
 
-Time is `seconds.solve` of its summary: data in memory to result in memory. The early stop is off,
+Time is `seconds.solve` of its summary, data in memory to result in memory. The early stop is off,
 because all lambdas are asked for.
 """
 
@@ -102,7 +102,7 @@ class Command(Solver):
         if code not in (0, 3):
             raise RuntimeError(f"thresher ended with {code}: {complaint[-300:]}")
         said = json.loads((self.scratch / "said.json").read_text())
-        self.seconds = (said["seconds"]["solve"], None)
+        self.seconds = (said["seconds"]["solve"], said["seconds"]["solve_cpu"])
         self.peak_bytes = 1024 * usage.ru_maxrss
         self.added_bytes = said["peak_memory_bytes"]
 
