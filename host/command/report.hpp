@@ -10,7 +10,7 @@ namespace thresher::command {
 
 struct Seconds {
   double read = 0.0;
-  double solve = 0.0;  ///< data in memory to result in memory
+  double solve = 0.0;      ///< data in memory to result in memory
   double solve_cpu = 0.0;  ///< processor time of all threads meanwhile, writing included
   double write = 0.0;
 };
