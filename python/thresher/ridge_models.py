@@ -169,6 +169,8 @@ def fit_ridge_cv(estimator, X, y, sample_weight, params, device="auto", n_jobs=N
         )
         fits = None
     estimator.alpha_, estimator.best_score_ = alphas[chosen], scores
+    if cv is None and np.ndim(chosen) == 0:
+        estimator.alpha_ = float(estimator.alpha_)
     if fits is None:
         fits = fit_at(
             X,
@@ -503,7 +505,7 @@ class RidgeCV(sklearn.linear_model.RidgeCV):
     >>> from thresher import RidgeCV
     >>> X, y = load_diabetes(return_X_y=True)
     >>> RidgeCV(alphas=[1e-3, 1e-2, 1e-1, 1]).fit(X, y).alpha_
-    np.float64(0.01)
+    0.01
     """
 
     _parameter_constraints: ClassVar[dict] = {
