@@ -150,6 +150,11 @@ NB_MODULE(_core, module) {
   nb::register_exception_translator(translate);
 
   module.attr("STATUS_NAMES") = words(Status::kNotComputed);
+  nb::list good;
+  for (int k = 0; k <= static_cast<int>(Status::kNotComputed); ++k) {
+    good.append(is_good(static_cast<Status>(k)));
+  }
+  module.attr("STATUS_GOOD") = nb::tuple(good);
   module.attr("ENGINE_NAMES") = words(Engine::kReference);
   module.attr("MODE_NAMES") = words(Mode::kResidual);
   module.attr("DEVICE_NAMES") = words(Device::kCuda);
