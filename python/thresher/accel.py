@@ -5,10 +5,11 @@
     pytest -p thresher.accel                    tests under patch(), with a summary
 
 `Lasso`, `ElasticNet`, `Ridge`, their CV and MultiTask forms, `lasso_path` and `enet_path` of
-`sklearn.linear_model` stay the classes they are, with scikit-learn's parameters and attributes: only their `fit` is
-replaced, so models made, imported or pickled before or after take part, and a pickle needs no
-Thresher. A call that asks for something the objective of Thresher does not have goes to
-scikit-learn; `counts()` tells how many did and why, and the logger "thresher.accel" says so (INFO).
+`sklearn.linear_model` stay the classes they are, with scikit-learn's parameters and attributes:
+only their `fit` is replaced, so models made, imported or pickled before or after take part, and a
+pickle needs no Thresher. A call that asks for something the objective of Thresher does not have
+goes to scikit-learn; `counts()` tells how many did and why, and the logger "thresher.accel" says so
+(INFO).
 """
 
 import argparse

@@ -235,7 +235,8 @@ def enet_path(
     Examples
     --------
     >>> from thresher import enet_path
-    >>> alphas, coefs, _ = enet_path([[1.0, 0.0], [2.0, 1.0], [3.0, 5.0]], [1.0, 2.0, 3.0], alphas=3)
+    >>> X, y = [[1.0, 0.0], [2.0, 1.0], [3.0, 5.0]], [1.0, 2.0, 3.0]
+    >>> alphas, coefs, _ = enet_path(X, y, alphas=3)
     >>> coefs.shape
     (2, 3)
     """

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 import thresher.accel
 
 # scikit-learn that this list was made for.

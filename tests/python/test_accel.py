@@ -9,12 +9,13 @@ import threading
 
 import numpy as np
 import pytest
-import thresher.accel
 from scipy import sparse
 from sklearn import linear_model
 from sklearn.base import clone
 from sklearn.linear_model import Lasso, LassoCV, Ridge  # imported before patch()
 from sklearn.model_selection import GridSearchCV
+
+import thresher.accel
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import sklearn.linear_model
-import thresher
 from sklearn import config_context
 from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import (
@@ -14,6 +13,8 @@ from sklearn.model_selection import (
     ShuffleSplit,
     TimeSeriesSplit,
 )
+
+import thresher
 from thresher.elastic_net_cv import fold_numbers
 
 TIGHT = {"tol": 1e-11, "max_iter": 100_000}

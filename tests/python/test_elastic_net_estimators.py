@@ -8,10 +8,11 @@ import pandas as pd
 import polars as pl
 import pytest
 import sklearn.linear_model
-import thresher
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+
+import thresher
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_elastic_net_is_optimal(data, l1_ratio, fit_intercept, weighted):
     weights = np.random.default_rng(1).integers(0, 4, size=len(X)) if weighted else None
     model = thresher.ElasticNet(alpha=0.2, l1_ratio=l1_ratio, fit_intercept=fit_intercept)
     model.fit(X, Y[:, 0], sample_weight=weights)
-    assert 0 < np.count_nonzero(model.coef_)
+    assert np.count_nonzero(model.coef_) > 0
     assert_optimal(X, Y[:, 0], model, weights)
 
 

@@ -1,8 +1,9 @@
 """scikit-learn's own checks of an estimator, for every estimator; nothing is expected to fail."""
 
 import pytest
-import thresher
 from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import thresher
 
 ESTIMATORS = [
     thresher.Lasso(),

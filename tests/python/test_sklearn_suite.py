@@ -11,7 +11,7 @@ from sklearn_exceptions import EXCEPTIONS, VERSION
 
 SUITE = Path(__file__).resolve().parents[2] / "benchmarks" / "sklearn_suite.py"
 
-# Why a call on dense data may fall back at all; nothing of it is a plain Lasso, ElasticNet or Ridge.
+# Why a call on dense data may fall back at all; none is a plain Lasso, ElasticNet or Ridge.
 REASONS = (
     "positive=True",
     "solver=",
