@@ -4,6 +4,7 @@ Folds are averaged plainly, the grid comes from all rows and is never extended, 
 Responses are independent: each has its own grid, alpha_ and l1_ratio_.
 """
 
+import warnings
 from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
@@ -12,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import sklearn.linear_model
 from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_scalar, column_or_1d
 from sklearn.utils._metadata_requests import _raise_for_params
@@ -154,6 +156,14 @@ def squared_error_of_folds(X, Y, weights, fold_id, grid, l1_ratios, settings):
     )
     null_losses = null_loss(Y, weights, settings.intercept)
     check_ended_well(model, settings.tol, null_losses)
+    stats = model.stats
+    if stats["n_not_converged"] > 0:
+        warnings.warn(
+            f"Objective did not converge in {stats['n_not_converged']} of {stats['n_fits']} fits, "
+            "folds included. You might want to increase the number of iterations.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
     return model.cv_fold_error, model
 
 
