@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 import sklearn.linear_model
 import sklearn.model_selection
-import thresher
 from sklearn.exceptions import ConvergenceWarning
 from sklearn_suite import ROOT, commit
+
+import thresher
 
 SEED = 0
 N_USED = 20

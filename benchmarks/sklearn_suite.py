@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import sklearn
+
 import thresher
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,14 +119,12 @@ def main():
         outcomes = entry["outcomes"]
         ran = outcomes["passed"] + outcomes["failed"] + len(entry["exceptions"])
         print(
-            f"{module}: {outcomes['passed']} of {ran} passed, {len(entry['exceptions'])} exceptions,"
-            f" {outcomes['failed']} failed, {outcomes['skipped']} skipped by scikit-learn"
+            f"{module}: {outcomes['passed']} of {ran} passed, {outcomes['failed']} failed, "
+            f"{len(entry['exceptions'])} exceptions, {outcomes['skipped']} skipped by scikit-learn"
         )
     for title, share in record["shares"].items():
-        print(
-            f"{title}: {share['calls']} calls, {share['left_to_scikit_learn']} left to scikit-learn,"
-            f" {share['share']:.1%}"
-        )
+        left = share["left_to_scikit_learn"]
+        print(f"{title}: {share['calls']} calls, {left} left to scikit-learn, {share['share']:.1%}")
     if given.record:
         folder = ROOT / "benchmarks" / "results" / "python"
         folder.mkdir(parents=True, exist_ok=True)

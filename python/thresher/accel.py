@@ -20,6 +20,7 @@ import runpy
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import sklearn
@@ -39,8 +40,8 @@ logger = logging.getLogger(__name__)
 # Solvers of scikit-learn's Ridge whose iterations show: n_iter_, random_state, warnings.
 _ITERATIVE_SOLVERS = ("lsqr", "sag", "saga", "lbfgs")
 
-_originals = {}  # (owner, name): what stood there
-_counts = Counter()  # (what, reason or None): calls
+_originals: dict[tuple[object, str], Callable] = {}  # (owner, name): what stood there
+_counts: Counter[tuple[str, str | None]] = Counter()  # (what, reason or None): calls
 _lock = threading.Lock()
 _inside = threading.local()  # .fallback: a call of this thread is scikit-learn's own work
 

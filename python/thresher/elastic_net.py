@@ -34,7 +34,7 @@ from .certified_fit import (
 )
 
 # Parameters that scikit-learn does not have.
-OWN_CONSTRAINTS = {
+OWN_CONSTRAINTS: dict[str, list] = {
     "device": [StrOptions({"auto", "cpu", "cuda"})],
     "n_jobs": [Integral, None],
 }

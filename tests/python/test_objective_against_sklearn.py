@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn.linear_model
-import thresher
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold
+
+import thresher
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 SETS = sorted(path.parent.name for path in DATA.glob("*/meta.json"))
