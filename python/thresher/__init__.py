@@ -5,6 +5,7 @@ objects in which every fit carries its duality gap. `Lasso`, `ElasticNet`, `Ridg
 `lasso_path` and `enet_path` have scikit-learn's manners; `thresher.accel` puts them in its place.
 """
 
+from . import plots, units
 from ._core import DeviceError, __version__
 from .batch import Plan, cross_validate, fit_path, info, make_folds, plan
 from .elastic_net import ElasticNet, Lasso, enet_path, lasso_path
@@ -33,4 +34,6 @@ __all__ = [
     "load",
     "make_folds",
     "plan",
+    "plots",
+    "units",
 ]

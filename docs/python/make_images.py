@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""Draws the pictures of docs/python from the data sets in tests/data.
+
+make_images.py [FOLDER]    the default is docs/python/images
+"""
+
+import pathlib
+import sys
+
+import matplotlib
+import numpy as np
+
+import thresher
+from thresher import plots
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def read(name):
+    folder = ROOT / "tests" / "data" / name
+    names = (folder / "names.txt").read_text().splitlines()
+    return np.load(folder / "X.npy"), np.load(folder / "Y.npy"), names
+
+
+def draw(folder):
+    matplotlib.use("agg")
+    # Equal input, equal bytes: a new run shows up in git only where a picture changed.
+    matplotlib.rcParams.update({"svg.hashsalt": "thresher", "savefig.dpi": 200})
+    X, Y, names = read("golub")
+    responses = ["ALL / AML", *(f"gene {r}" for r in range(1, Y.shape[1]))]
+    golub = thresher.cross_validate(
+        X, Y, feature_names=names, response_names=responses, predictions=True
+    )
+    X_diabetes, y, names = read("diabetes")
+    X_diabetes = (X_diabetes - X_diabetes.mean(axis=0)) / X_diabetes.std(axis=0)
+    diabetes = thresher.cross_validate(
+        X_diabetes,
+        y,
+        feature_names=names,
+        response_names=["progression"],
+        predictions=True,
+    )
+    X_speech, y_speech, names = read("pd_speech")
+    speech = thresher.cross_validate(
+        X_speech,
+        y_speech,
+        feature_names=names,
+        response_names=["Parkinson"],
+        standardize=True,
+        lambda_min_ratio=3e-3,
+    )
+    pictures = {
+        "coef_path": plots.CoefPathDisplay.from_result(diabetes),
+        "cv_curve": plots.CvCurveDisplay.from_result(golub, response="gene 3"),
+        "feature_count": plots.FeatureCountDisplay.from_result(golub, response="gene 2"),
+        "train_validation": plots.TrainValidationDisplay.from_result(speech),
+        "residuals": plots.ResidualDisplay.from_result(diabetes, X_diabetes, y),
+        "convergence": plots.ConvergenceDisplay.from_result(golub),
+    }
+    for name, display in pictures.items():
+        # Clouds of points are smaller as pixels.
+        kind = "png" if name in ("residuals", "convergence") else "svg"
+        file = folder / f"{name}.{kind}"
+        display.figure_.savefig(file, metadata={"Date": None} if kind == "svg" else {"Software": None})
+        print(f"{file}: {file.stat().st_size / 1024:.0f} KiB")
+    return golub
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "docs/python/images")
+    folder.mkdir(parents=True, exist_ok=True)
+    draw(folder)
+
+
+if __name__ == "__main__":
+    main()
