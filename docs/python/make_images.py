@@ -61,7 +61,9 @@ def draw(folder):
         # Clouds of points are smaller as pixels.
         kind = "png" if name in ("residuals", "convergence") else "svg"
         file = folder / f"{name}.{kind}"
-        display.figure_.savefig(file, metadata={"Date": None} if kind == "svg" else {"Software": None})
+        display.figure_.savefig(
+            file, metadata={"Date": None} if kind == "svg" else {"Software": None}
+        )
         print(f"{file}: {file.stat().st_size / 1024:.0f} KiB")
     return golub
 
