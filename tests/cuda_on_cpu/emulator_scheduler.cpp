@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
@@ -77,9 +78,8 @@ struct Context {
 struct Fiber : Thread {
   Context context;
   State state;
-  bool fresh;  // its stack must be set up before it is run
-  std::uint32_t priority;
-  Collective operands;
+  bool fresh;         // its stack must be set up before it is run
+  std::size_t place;  // kSkewed: of the ready, the one of the highest place runs
   std::uint64_t result;
   Site site;
   Vote vote;
@@ -92,6 +92,7 @@ struct Warp {
   unsigned exists = 0;   // lanes of a short last warp
   unsigned waiting = 0;  // lanes that have arrived at a collective
   Fiber* lane[32];
+  Collective operands[32];
 };
 
 struct Block {
@@ -119,7 +120,10 @@ struct Scheduler {
   std::vector<Fiber*> pool;
   char* stacks = nullptr;
   std::vector<Fiber*> ready;
-  std::size_t ready_head = 0;  // kInOrder uses `ready` as a queue
+  std::size_t ready_head = 0;               // kInOrder uses `ready` as a queue
+  std::vector<Fiber*> at_place;             // kSkewed: all resident fibers
+  std::vector<std::uint64_t> ready_places;  // kSkewed, instead of `ready`: a bit a place
+  std::vector<std::uint64_t> drawn, dealt;  // draw_places()'s own
   Context host;
   Random random;
   std::uint64_t kernels_run = 0;
@@ -168,14 +172,32 @@ void switch_context(Context& from, Context& to, [[maybe_unused]] bool from_dies 
   finish_switch(from.fake_stack);
 }
 
-constexpr auto lower_priority = [](const Fiber* a, const Fiber* b) {
-  return a->priority < b->priority;
-};
+void set_ready_place(std::size_t place) {
+  scheduler.ready_places[place / 64] |= std::uint64_t{1} << place % 64;
+}
+
+/// The highest ready place, no longer ready; or -1.
+std::ptrdiff_t take_highest_place() {
+  std::vector<std::uint64_t>& words = scheduler.ready_places;
+  for (std::size_t w = words.size(); w-- > 0;) {
+    if (words[w] == 0) continue;
+    const int bit = 63 - std::countl_zero(words[w]);
+    words[w] &= ~(std::uint64_t{1} << bit);
+    return static_cast<std::ptrdiff_t>(w * 64) + bit;
+  }
+  return -1;
+}
+
+bool nobody_is_ready() {
+  const auto none = [](std::uint64_t word) { return word == 0; };
+  return scheduler.ready.empty() && std::ranges::all_of(scheduler.ready_places, none);
+}
 
 void push_ready(Fiber* fiber) {
-  scheduler.ready.push_back(fiber);
   if (config().order == Order::kSkewed) {
-    std::push_heap(scheduler.ready.begin(), scheduler.ready.end(), lower_priority);
+    set_ready_place(fiber->place);
+  } else {
+    scheduler.ready.push_back(fiber);
   }
 }
 
@@ -186,9 +208,14 @@ void make_ready(Fiber* fiber) {
 
 Fiber* pop_ready() {
   std::vector<Fiber*>& ready = scheduler.ready;
+  const Order order = config().order;
+  if (order == Order::kSkewed) {
+    const std::ptrdiff_t place = take_highest_place();
+    return place < 0 ? nullptr : scheduler.at_place[static_cast<std::size_t>(place)];
+  }
   if (ready.empty()) return nullptr;
   Fiber* picked = nullptr;
-  switch (config().order) {
+  switch (order) {
     case Order::kInOrder:
       picked = ready[scheduler.ready_head++];
       if (scheduler.ready_head == ready.size()) {
@@ -196,14 +223,12 @@ Fiber* pop_ready() {
         scheduler.ready_head = 0;
       }
       return picked;
-    case Order::kSkewed:
-      std::pop_heap(ready.begin(), ready.end(), lower_priority);
-      break;
     case Order::kRandom:
       std::swap(ready[scheduler.random.below(static_cast<std::uint32_t>(ready.size()))],
                 ready.back());
       break;
     case Order::kReverse:
+    case Order::kSkewed:
       break;
   }
   picked = ready.back();
@@ -214,6 +239,7 @@ Fiber* pop_ready() {
 void clear_ready() {
   scheduler.ready.clear();
   scheduler.ready_head = 0;
+  std::ranges::fill(scheduler.ready_places, 0);
 }
 
 void make_current(Fiber* fiber) {
@@ -235,16 +261,42 @@ void run_next(Fiber* me) {
   }
 }
 
-/// Either whole warps are favoured or starved, or single threads are.
-void draw_priorities(Block* block) {
-  Random& random = scheduler.random;
-  const bool per_thread = random.below(4) == 0;
-  std::uint32_t warp = 0;
-  for (unsigned t = 0; t < block->n_threads; ++t) {
-    if (t % 32 == 0) warp = static_cast<std::uint32_t>(random.next() >> 48) << 16;
-    const auto own = static_cast<std::uint32_t>(random.next() >> 48);
-    block->fibers[t]->priority = per_thread ? own << 16 | 1u : warp | own;
+/// Deals the places that the block's threads hold out anew: either whole warps are favoured or
+/// starved, or single threads are. None of them may be ready.
+void draw_places(const Block& block) {
+  Scheduler& s = scheduler;
+  const bool per_thread = s.random.below(4) == 0;
+  s.drawn.resize(block.n_threads);
+  s.dealt.resize(block.n_threads);
+  std::uint64_t warp = 0;
+  for (unsigned t = 0; t < block.n_threads; ++t) {
+    if (t % 32 == 0) warp = s.random.next() >> 48 << 32;
+    const std::uint64_t own = s.random.next() >> 48 << 16;
+    s.drawn[t] = (per_thread ? own : warp | own) | t;  // at most 1024 threads
+    s.dealt[t] = block.fibers[t]->place;
   }
+  std::ranges::sort(s.drawn);
+  std::ranges::sort(s.dealt);
+  for (unsigned i = 0; i < block.n_threads; ++i) {
+    Fiber* fiber = block.fibers[s.drawn[i] & 0xFFFF];
+    fiber->place = s.dealt[i];
+    s.at_place[fiber->place] = fiber;
+  }
+}
+
+/// The running thread changes places with any other.
+void draw_own_place(Fiber* me) {
+  Scheduler& s = scheduler;
+  Fiber* other = s.at_place[s.random.below(static_cast<std::uint32_t>(s.at_place.size()))];
+  const std::uint64_t bit = std::uint64_t{1} << other->place % 64;
+  const bool other_is_ready = (s.ready_places[other->place / 64] & bit) != 0;
+  if (other_is_ready) {
+    s.ready_places[other->place / 64] &= ~bit;
+    set_ready_place(me->place);
+  }
+  std::swap(me->place, other->place);
+  s.at_place[me->place] = me;
+  s.at_place[other->place] = other;
 }
 
 [[noreturn]] void abandon_grid(int code) {
@@ -331,17 +383,20 @@ std::string name_of(const Thread* thread) {
   return "block " + triple(thread->block_index) + " thread " + triple(thread->index);
 }
 
+[[gnu::noinline]] void report_divergence(const Fiber* first, const Fiber* other) {
+  report("divergent barrier: " + name_of(first) + " at " + place(first->site) + ", " +
+         name_of(other) + " at " + place(other->site));
+}
+
 void check_same_barrier(const Block& block) {
   const Fiber* first = block.fibers[0];
   for (unsigned t = 1; t < block.n_threads; ++t) {
     const Fiber* other = block.fibers[t];
-    if (other->site.line == first->site.line && other->site.file == first->site.file &&
-        other->vote == first->vote) {
-      continue;
+    if (other->site.line != first->site.line || other->site.file != first->site.file ||
+        other->vote != first->vote) {
+      report_divergence(first, other);
+      return;
     }
-    report("divergent barrier: " + name_of(first) + " at " + place(first->site) + ", " +
-           name_of(other) + " at " + place(other->site));
-    return;
   }
 }
 
@@ -378,13 +433,18 @@ std::uint64_t greatest(std::uint64_t a, std::uint64_t b, Number number) {
   return least(a, b, number) == a ? b : a;
 }
 
+/// Calls `visit(lane)` for every lane of `lanes`.
+template <class Visit>
+void for_lanes(unsigned lanes, Visit&& visit) {
+  for (; lanes != 0; lanes &= lanes - 1) visit(static_cast<unsigned>(std::countr_zero(lanes)));
+}
+
 /// Votes and reductions over the lanes of `lanes`.
 std::uint64_t accumulate(const Warp& warp, unsigned lanes, WarpOp op, Number number) {
   std::uint64_t total = op == WarpOp::kAll || op == WarpOp::kAnd ? ~std::uint64_t{0} : 0;
   bool first = true;
-  for (unsigned l = 0; l < 32; ++l) {
-    if (!(lanes >> l & 1u)) continue;
-    const std::uint64_t value = warp.lane[l]->operands.value;
+  for_lanes(lanes, [&](unsigned l) {
+    const std::uint64_t value = warp.operands[l].value;
     switch (op) {
       case WarpOp::kBallot:
         total |= std::uint64_t{value != 0} << l;
@@ -414,7 +474,7 @@ std::uint64_t accumulate(const Warp& warp, unsigned lanes, WarpOp op, Number num
         break;
     }
     first = false;
-  }
+  });
   return total;
 }
 
@@ -446,6 +506,22 @@ std::string describe_stuck(const Block& block) {
   return text;
 }
 
+// Out of line, so that the texts do not widen the stack frame of every waiting thread.
+[[noreturn, gnu::noinline]] void refuse_own_mask(const Fiber* me, Site site) {
+  report("warp collective at " + place(site) + ": lane " + std::to_string(me->lane) +
+         " is not in its own mask, " + name_of(me));
+  abandon_grid(cudaErrorLaunchFailure);
+}
+[[noreturn, gnu::noinline]] void refuse_mismatch(const Fiber* me, Site site, const Fiber* other) {
+  report("mismatched warp collective: " + name_of(me) + " at " + place(site) + " and " +
+         name_of(other) + " at " + place(other->site));
+  abandon_grid(cudaErrorLaunchFailure);
+}
+[[gnu::noinline]] void report_inactive_source(const Fiber* fiber, Site site, unsigned source) {
+  report("shuffle at " + place(site) + " reads inactive lane " + std::to_string(source) + ", " +
+         name_of(fiber));
+}
+
 }  // namespace
 
 int barrier(Site site, Vote vote, bool predicate) {
@@ -468,9 +544,8 @@ int barrier(Site site, Vote vote, bool predicate) {
   block->votes = 0;
   block->arrived = 0;
   ++block->barrier_epoch;
-  if (config().order == Order::kSkewed && scheduler.ready.empty() &&
-      scheduler.random.below(4) == 0) {
-    draw_priorities(block);
+  if (config().order == Order::kSkewed && nobody_is_ready() && scheduler.random.below(4) == 0) {
+    draw_places(*block);
   }
   for (unsigned t = 0; t < block->n_threads; ++t) {
     block->fibers[t]->result = static_cast<std::uint64_t>(result);
@@ -484,12 +559,8 @@ std::uint64_t collective(const Collective& operands, Site site) {
   Fiber* me = self();
   Warp* warp = me->warp;
   const unsigned mask = operands.mask, own = 1u << me->lane;
-  if (!(mask & own)) {
-    report("warp collective at " + place(site) + ": lane " + std::to_string(me->lane) +
-           " is not in its own mask, " + name_of(me));
-    abandon_grid(cudaErrorLaunchFailure);
-  }
-  me->operands = operands;
+  if (!(mask & own)) refuse_own_mask(me, site);
+  warp->operands[me->lane] = operands;
   me->site = site;
   warp->waiting |= own;
   // Lanes beyond a short last warp may be named, as on the hardware; lanes that exited may not.
@@ -501,45 +572,38 @@ std::uint64_t collective(const Collective& operands, Site site) {
   }
 
   // The last lane to arrive works for all.
-  for (unsigned l = 0; l < 32; ++l) {
-    if (!(needed >> l & 1u)) continue;
-    const Fiber* other = warp->lane[l];
-    if (other->operands.op != operands.op || other->operands.mask != mask ||
-        other->operands.number != operands.number) {
-      report("mismatched warp collective: " + name_of(me) + " at " + place(site) + " and " +
-             name_of(other) + " at " + place(other->site));
-      abandon_grid(cudaErrorLaunchFailure);
+  for_lanes(needed, [&](unsigned l) {
+    const Collective& other = warp->operands[l];
+    if (other.op != operands.op || other.mask != mask || other.number != operands.number) {
+      refuse_mismatch(me, site, warp->lane[l]);
     }
-  }
-  const std::uint64_t total = accumulate(*warp, needed, operands.op, operands.number);
-  for (unsigned l = 0; l < 32; ++l) {
-    if (!(needed >> l & 1u)) continue;
-    Fiber* fiber = warp->lane[l];
-    fiber->result = total;
-    if (operands.op >= WarpOp::kShuffle && operands.op <= WarpOp::kShuffleXor) {
-      const unsigned source = shuffle_source(fiber->operands, l);
+  });
+  if (operands.op >= WarpOp::kShuffle && operands.op <= WarpOp::kShuffleXor) {
+    for_lanes(needed, [&](unsigned l) {
+      const unsigned source = shuffle_source(warp->operands[l], l);
       if (needed >> source & 1u) {
-        fiber->result = warp->lane[source]->operands.value;
+        warp->lane[l]->result = warp->operands[source].value;
       } else {
-        fiber->result = ~std::uint64_t{0};  // undefined: a NaN
-        report("shuffle at " + place(site) + " reads inactive lane " + std::to_string(source) +
-               ", " + name_of(fiber));
+        warp->lane[l]->result = ~std::uint64_t{0};  // undefined: a NaN
+        report_inactive_source(warp->lane[l], site, source);
       }
-    } else if (operands.op == WarpOp::kMatchAny) {
-      fiber->result = 0;
-      for (unsigned m = 0; m < 32; ++m) {
-        if ((needed >> m & 1u) && warp->lane[m]->operands.value == fiber->operands.value) {
-          fiber->result |= std::uint64_t{1} << m;
-        }
-      }
-    }
+    });
+  } else if (operands.op == WarpOp::kMatchAny) {
+    for_lanes(needed, [&](unsigned l) {
+      std::uint64_t same = 0;
+      for_lanes(needed, [&](unsigned m) {
+        if (warp->operands[m].value == warp->operands[l].value) same |= std::uint64_t{1} << m;
+      });
+      warp->lane[l]->result = same;
+    });
+  } else if (operands.op == WarpOp::kSync) {  // the others do not order memory
+    for_lanes(needed, [&](unsigned l) { ++warp->lane[l]->warp_epoch; });
+  } else {
+    const std::uint64_t total = accumulate(*warp, needed, operands.op, operands.number);
+    for_lanes(needed, [&](unsigned l) { warp->lane[l]->result = total; });
   }
   warp->waiting &= ~needed;
-  for (unsigned l = 0; l < 32; ++l) {
-    if (!(needed >> l & 1u)) continue;
-    if (operands.op == WarpOp::kSync) ++warp->lane[l]->warp_epoch;  // shuffles do not order memory
-    make_ready(warp->lane[l]);
-  }
+  for_lanes(needed, [&](unsigned l) { make_ready(warp->lane[l]); });
   run_next(me);
   return me->result;
 }
@@ -550,9 +614,7 @@ void pause() {
     report("watchdog: the kernel spins without progress, " + name_of(me));
     abandon_grid(cudaErrorLaunchTimeout);
   }
-  if (config().order == Order::kSkewed) {
-    me->priority = static_cast<std::uint32_t>(scheduler.random.next() >> 32);
-  }
+  if (config().order == Order::kSkewed) draw_own_place(me);
   if (config().order == Order::kReverse) {  // at the end it would be picked again
     scheduler.ready.insert(scheduler.ready.begin(), me);
   } else {
@@ -685,7 +747,7 @@ void start_block(Block& block, uint3 index) {
     warp.exists |= 1u << t % 32;
     warp.lane[t % 32] = block.fibers[t];
   }
-  if (config().order == Order::kSkewed) draw_priorities(&block);
+  if (config().order == Order::kSkewed) draw_places(block);
   for (unsigned t = 0; t < block.n_threads; ++t) {
     Fiber* fiber = block.fibers[t];
     fiber->block_index = index;
@@ -735,7 +797,13 @@ int run_grid(const Launch& launch, const KernelCall& call) {
       fiber->rank = t;
       fiber->lane = t % 32;
       fiber->warp = &block.warps[t / 32];
+      fiber->place = r * n_threads + t;
     }
+  }
+  s.at_place = fibers;
+  s.ready_places.assign((fibers.size() + 63) / 64, 0);
+  if (config().order == Order::kSkewed && resident > 1) {  // draw_places() keeps to its own block
+    for (Fiber* fiber : fibers) draw_own_place(fiber);
   }
   gridDim = grid;
   blockDim = block_size;
