@@ -14,7 +14,7 @@ from joblib import effective_n_jobs
 from joblib.parallel import get_active_backend
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from . import _core
 
@@ -75,8 +75,9 @@ def checked_data(estimator, X, y):
         multi_output=True,
         y_numeric=True,
     )
-    y = check_array(y, dtype=X.dtype.type, ensure_2d=False, input_name="y")
-    return solvable(dense(X)), solvable(y)
+    if sparse.issparse(y):
+        raise TypeError("y must be dense, got a sparse matrix")
+    return solvable(dense(X)), solvable(y.astype(X.dtype, copy=False))
 
 
 def columns_of(y):
@@ -155,10 +156,11 @@ class ChosenFits:
 def null_loss(Y, weights, intercept):
     """P0 = 1/2 weighted mean of (y - mean)^2, in double; without intercept of y^2. Shape (R,)."""
     Y = np.asarray(Y, dtype=np.float64)
-    with np.errstate(over="ignore"):
+    w = np.full(len(Y), 1.0 / len(Y)) if weights is None else weights / weights.sum()
+    with np.errstate(over="ignore", invalid="ignore"):
         if intercept:
-            Y = Y - np.average(Y, axis=0, weights=weights)
-        return 0.5 * np.average(Y * Y, axis=0, weights=weights)
+            Y = Y - w @ Y
+        return 0.5 * (w @ (Y * Y))
 
 
 def coefficients(model, fits):

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_scalar
 from sklearn.utils._metadata_requests import _raise_for_params
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.metadata_routing import _routing_enabled, process_routing
 from sklearn.utils.validation import _check_method_params, _check_sample_weight
 
@@ -384,6 +385,7 @@ class Ridge(sklearn.linear_model.Ridge):
 
     _parameter_constraints: ClassVar[dict] = {
         **sklearn.linear_model.Ridge._parameter_constraints,
+        "alpha": [Interval(Real, 0, None, closed="left"), "array-like"],
         **OWN_CONSTRAINTS,
     }
 
