@@ -21,6 +21,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import sklearn
@@ -431,6 +432,7 @@ def main(arguments=None):
     given = parser.parse_args(arguments)
     patch()
     sys.argv = [given.script, *given.arguments]
+    sys.path[0] = str(Path(given.script).resolve().parent)
     try:
         runpy.run_path(given.script, run_name="__main__")
     finally:

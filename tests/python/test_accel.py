@@ -154,8 +154,9 @@ def test_unpatch_gives_everything_back():
 
 def test_runs_a_script(tmp_path):
     script = tmp_path / "script.py"
+    (tmp_path / "beside.py").write_text("")
     script.write_text(
-        "import json, sys, thresher.accel\n"
+        "import beside, json, sys, thresher.accel\n"
         "from sklearn.linear_model import Lasso\n"
         "Lasso(alpha=0.1).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0])\n"
         "print(json.dumps([sys.argv, __name__, thresher.accel.counts()]))\n"

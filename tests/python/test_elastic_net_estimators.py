@@ -222,6 +222,17 @@ def test_threads_change_no_bit(data):
         )
 
 
+def test_device_is_refused_by_name_where_there_is_none(data):
+    X, Y = data
+    want = thresher.Lasso(alpha=0.1, device="cpu").fit(X, Y).coef_
+    try:
+        model = thresher.Lasso(alpha=0.1, device="cuda").fit(X, Y)
+    except thresher.DeviceError as error:
+        assert "cuda" in str(error)
+    else:
+        np.testing.assert_allclose(model.coef_, want, atol=1e-10)
+
+
 def test_path_equals_single_fits(data):
     X, Y = data
     alphas, coefs, gaps, iterations = thresher.enet_path(
