@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "backend/simd.hpp"
+
 namespace thresher {
 namespace {
 
@@ -14,13 +16,18 @@ constexpr Index kEntrants = 8;  // violators added at a time (design section 6)
 constexpr double kTinyPivot = 1e-12;
 constexpr double kStationary = 1e-12;  // |h| below this share of a needs no further refinement
 constexpr int kRefinements = 3;
+// Steps of the semismooth Newton method at one lambda; paths take two to five.
+constexpr Index kMostNewtonSteps = 40;
+constexpr double kArmijo = 1e-4;
+constexpr int kBisections = 40;
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
 
-ActiveSet::ActiveSet(const Columns& columns, const Problem& problem, LocalProducts& products)
-    : columns_(columns), problem_(problem), products_(products) {
+ActiveSet::ActiveSet(const Columns& columns, const Problem& problem, LocalProducts& products,
+                     ResidualProducts* rows)
+    : columns_(columns), problem_(problem), products_(products), rows_(rows) {
   state_.assign(at(columns.n_features()), kOutside);
 }
 
@@ -29,28 +36,29 @@ double ActiveSet::slack(Index j) const {
          products_.weighted_residual_norm();
 }
 
-void ActiveSet::set_lambda(double lambda) {
-  bool refactor_needed = false;
+bool ActiveSet::set_penalties(double lambda) {
+  bool changed = false;
   for (std::size_t k = 0; k < active_.size(); ++k) {
     a_[k] = problem_.a(active_[k], lambda);
     const double e = problem_.e(active_[k], lambda);
-    if (e != e_[k]) refactor_needed = true;
+    if (e != e_[k]) changed = true;
     e_[k] = e;
     if (a_[k] == 0.0) sign_[k] = 0;
     if (a_[k] > 0.0 && sign_[k] == 0) sign_[k] = coef_[k] < 0.0 ? -1 : 1;
   }
-  if (refactor_needed) refactor();
+  return changed;
 }
 
 void ActiveSet::refactor() {
   const auto n = static_cast<Index>(active_.size());
-  std::vector<double> whole_matrix(at(n * n));
+  // Kept from lambda to lambda: fresh pages cost a fifth of the factorisation.
+  if (whole_matrix_.size() < at(n * n)) whole_matrix_.resize(at(n * n));
   for (Index k = 0; k < n; ++k) {
-    double* column = whole_matrix.data() + k * n;
+    double* column = whole_matrix_.data() + k * n;
     std::copy(gram_[at(k)].begin(), gram_[at(k)].end(), column);
     column[k] += e_[at(k)];
   }
-  if (factor_.factor(n, whole_matrix.data(), kTinyPivot)) return;
+  if (factor_.factor(n, whole_matrix_.data(), kTinyPivot)) return;
   // Row by row, with a floor under the pivots of dependent columns.
   factor_.clear();
   std::vector<double> l;
@@ -62,15 +70,19 @@ void ActiveSet::refactor() {
   }
 }
 
-void ActiveSet::drop(Index position) {
+void ActiveSet::forget(Index position) {
   state_[at(active_[at(position)])] = kOutside;
   products_.leave(position);
-  factor_.remove(position);
   active_.erase(active_.begin() + position);
   sign_.erase(sign_.begin() + position);
   coef_.erase(coef_.begin() + position);
   a_.erase(a_.begin() + position);
   e_.erase(e_.begin() + position);
+}
+
+void ActiveSet::drop(Index position) {
+  forget(position);
+  factor_.remove(position);
   gram_.erase(gram_.begin() + position);
   for (std::size_t k = at(position); k < gram_.size(); ++k) {
     gram_[k].erase(gram_[k].begin() + position);
@@ -184,6 +196,16 @@ void ActiveSet::start_from(const SparseCoef& start, double lambda) {
   products_.gradient_active(g_.data());
 }
 
+double ActiveSet::stationarity(std::vector<double>& h) const {
+  h.resize(active_.size());
+  double worst = 0.0;
+  for (std::size_t k = 0; k < active_.size(); ++k) {
+    h[k] = g_[k] - a_[k] * sign_[k] - e_[k] * coef_[k];
+    worst = std::max(worst, std::fabs(h[k]) / (kStationary * a_[k] + slack(active_[k])));
+  }
+  return worst;
+}
+
 ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& working_set,
                                     Index max_iterations) {
   Outcome out;
@@ -192,18 +214,22 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
   }
   blocked_.clear();
   n_dependent_ = 0;
-  set_lambda(lambda);
+  if (row_space_pays(lambda, working_set)) {
+    out = solve_in_row_space(lambda, working_set, max_iterations);
+    if (out.exact || out.iterations >= max_iterations) return out;
+    out.exact = true;
+  }
+  const bool changed = set_penalties(lambda);
+  if (row_system_) {
+    restore_factor();
+  } else if (changed) {
+    refactor();
+  }
 
   // h: what is missing to stationarity on the active features; entries before first_h are 0.
-  std::vector<double> h(active_.size());
+  std::vector<double> h;
   g_.resize(active_.size());
-  const auto residual_h = [&] {
-    h.resize(active_.size());
-    for (std::size_t k = 0; k < active_.size(); ++k) {
-      h[k] = g_[k] - a_[k] * sign_[k] - e_[k] * coef_[k];
-    }
-  };
-  residual_h();
+  stationarity(h);
   Index first_h = 0;
   Index n_new = 0;      // entrants since the last full step that are still active
   bool single = false;  // entrants one at a time, after a group that did not move
@@ -307,7 +333,7 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
         products_.set_coef(coef_);
         g_.resize(active_.size());
         products_.gradient_active(g_.data());
-        residual_h();
+        stationarity(h);
         first_h = 0;
         n_new = 0;
         continue;
@@ -326,13 +352,8 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
     // Nothing outside wants in. Look at stationarity afresh, from the data.
     g_.resize(active_.size());
     products_.gradient_active(g_.data());
-    residual_h();
+    const double worst = stationarity(h);
     first_h = 0;
-    double worst = 0.0;
-    for (std::size_t i = 0; i < active_.size(); ++i) {
-      const double allowed = kStationary * a_[i] + slack(active_[i]);
-      worst = std::max(worst, std::fabs(h[i]) / allowed);
-    }
     if (!(worst > 1.0)) {
       out.exact = worst <= 1.0;  // false for NaN
       break;
@@ -347,6 +368,243 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
     products_.gradient_active(g_.data());
   }
   return out;
+}
+
+void ActiveSet::restore_factor() {
+  row_system_.reset();
+  const std::vector<Index> features = active_;
+  const auto k = static_cast<Index>(features.size());
+  for (Index position = k - 1; position >= 0; --position) products_.leave(position);
+  std::vector<double> gram(at(k * k));
+  products_.enter(features, gram.data(), k);
+  gram_.clear();
+  for (Index c = 0; c < k; ++c) {
+    gram_.emplace_back(gram.begin() + c * k, gram.begin() + c * k + c + 1);
+  }
+  refactor();
+  products_.set_coef(coef_);
+  g_.resize(active_.size());
+  products_.gradient_active(g_.data());
+}
+
+bool ActiveSet::row_space_pays(double lambda, const std::vector<Index>& working_set) const {
+  if (rows_ == nullptr || lambda == 0.0) return false;
+  if (static_cast<Index>(active_.size()) < rows_->n_rows()) return false;
+  const auto curved = [&](Index j) { return problem_.e(j, lambda) > 0.0; };
+  return std::all_of(working_set.begin(), working_set.end(), curved) &&
+         std::all_of(active_.begin(), active_.end(), curved);
+}
+
+bool ActiveSet::factor_row_space() {
+  const std::size_t k = active_.size();
+  // What leaves is subtracted: after as many as there are, S is summed afresh.
+  bool kept = row_system_ && n_removed_ <= static_cast<Index>(k);
+  if (kept && k > 0) {
+    const double ratio = e_[0] / e0_[0];
+    for (std::size_t i = 0; i < k; ++i) {
+      kept = kept && std::fabs(e_[i] - ratio * e0_[i]) <= 1e-12 * e_[i];
+    }
+  }
+  if (!kept) {
+    if (!row_system_) row_system_ = std::make_unique<RowSpaceSystem>(rows_->n_rows());
+    row_system_->clear();
+    n_removed_ = 0;
+    e0_ = e_;
+    row_system_->add(rows_->columns(), e0_, 1.0);
+  }
+  return row_system_->factor(k > 0 ? e0_[0] / e_[0] : 1.0);
+}
+
+void ActiveSet::refine_in_row_space(const std::vector<double>& h) {
+  const std::span<const double* const> x = rows_->columns();
+  const auto k = static_cast<Index>(x.size());
+  std::vector<double> scaled(h.size()), t(at(rows_->n_rows()), 0.0), back(h.size());
+  for (std::size_t i = 0; i < h.size(); ++i) scaled[i] = h[i] / e_[i];
+  simd().axpys(rows_->n_rows(), k, scaled.data(), x.data(), t.data());
+  row_system_->solve(t.data());
+  simd().dots(rows_->n_rows(), x.data(), k, t.data(), back.data());
+  for (std::size_t i = 0; i < h.size(); ++i) {
+    if (coef_[i] != 0.0) coef_[i] += scaled[i] - back[i] / e_[i];
+  }
+}
+
+// The dual of the problem on the working set, over residuals r (rows and columns times sqrt(w)):
+//
+//   D(r) = |r|^2/2 - y'r + sum_j max(|g_j| - a_j, 0)^2 / (2 e_j),   g = X'r,
+//
+// is convex with the piecewise linear gradient r + X b(r) - y, b_j(r) = soft(g_j, a_j) / e_j.
+// Newton's step at A = {j: |g_j| > a_j} goes to r = K^-1 (y + X_A E^-1 a s): all violators enter,
+// and all features with a wrong sign leave, at once.
+ActiveSet::Outcome ActiveSet::solve_in_row_space(double lambda,
+                                                 const std::vector<Index>& working_set,
+                                                 Index max_iterations) {
+  Outcome out;
+  out.exact = false;
+  const Index n = rows_->n_rows();
+  const Simd& kernels = simd();
+  set_penalties(lambda);
+  if (!row_system_) {
+    gram_ = {};
+    factor_ = PackedCholesky();
+    whole_matrix_ = {};
+  }
+
+  std::vector<DualTerm> terms;
+  std::vector<Index> features;
+  const auto consider = [&](Index j, Index position) {
+    terms.push_back({problem_.a(j, lambda), problem_.e(j, lambda), 0.0, 0.0, position});
+    features.push_back(j);
+  };
+  for (std::size_t k = 0; k < active_.size(); ++k) consider(active_[k], static_cast<Index>(k));
+  for (const Index j : working_set) {
+    if (state_[at(j)] == kOutside) consider(j, -1);
+  }
+
+  std::vector<double> r(at(n)), next(at(n)), g(features.size()), scaled;
+  const double* y = rows_->response();
+  const auto dual = [&](const std::vector<double>& residual) {
+    double sum =
+        0.5 * kernels.dot(n, residual.data(), residual.data()) - kernels.dot(n, y, residual.data());
+    for (const DualTerm& term : terms) {
+      const double excess = std::fabs(term.g) - term.a;
+      if (excess > 0.0) sum += excess * excess / (2.0 * term.e);
+    }
+    return sum;
+  };
+  double value = 0.0;
+  for (bool first = true;; first = false) {
+    if (out.iterations >= std::min(max_iterations, kMostNewtonSteps)) return out;
+    ++out.iterations;
+    if (!factor_row_space()) return out;
+    next.assign(y, y + n);
+    scaled.resize(active_.size());
+    for (std::size_t k = 0; k < active_.size(); ++k) scaled[k] = a_[k] * sign_[k] / e_[k];
+    kernels.axpys(n, static_cast<Index>(active_.size()), scaled.data(), rows_->columns().data(),
+                  next.data());
+    row_system_->solve(next.data());
+    rows_->set_residual(next.data());
+    rows_->gradient(features, g.data());
+
+    double constant = 0.0, linear = 0.0;  // of the quadratic part's slope towards `next`
+    for (Index i = 0; i < n; ++i) {
+      const double d = next[at(i)] - r[at(i)];
+      constant += (r[at(i)] - y[i]) * d;
+      linear += d * d;
+    }
+    for (std::size_t t = 0; t < terms.size(); ++t) {
+      terms[t].towards = g[t] - terms[t].g;
+      terms[t].g = g[t];
+    }
+    // D along the step, backwards from its end: s = 1 - t.
+    const auto slope = [&](double s) {
+      double sum = constant + (1.0 - s) * linear;
+      for (const DualTerm& term : terms) {
+        const double at_s = term.g - s * term.towards;
+        const double excess = std::fabs(at_s) - term.a;
+        if (excess > 0.0) sum += (at_s < 0.0 ? -excess : excess) / term.e * term.towards;
+      }
+      return sum;
+    };
+    double next_value = dual(next);
+    bool full = true;
+    // The first step has nothing to descend from. Where a later one does not descend, the minimum
+    // along it does.
+    if (!first && !(next_value <= value + kArmijo * slope(1.0) + kStationary * std::fabs(value))) {
+      full = false;
+      double low = 0.0, high = 1.0;
+      for (int i = 0; i < kBisections; ++i) {
+        const double middle = 0.5 * (low + high);
+        (slope(middle) > 0.0 ? low : high) = middle;
+      }
+      for (DualTerm& term : terms) term.g -= low * term.towards;
+      for (Index i = 0; i < n; ++i) next[at(i)] -= low * (next[at(i)] - r[at(i)]);
+      next_value = dual(next);
+    }
+    r.swap(next);
+    value = next_value;
+    if (!std::isfinite(value)) return out;
+    if (!exchange_in_row_space(features, terms) && full) break;
+  }
+
+  for (const DualTerm& term : terms) {
+    if (term.position < 0) continue;
+    const double excess = std::max(std::fabs(term.g) - term.a, 0.0);
+    coef_[at(term.position)] = (term.g < 0.0 ? -excess : excess) / term.e;
+  }
+  g_.resize(active_.size());
+  std::vector<double> h(active_.size());
+  double last_worst = std::numeric_limits<double>::infinity();
+  for (int refinements = 0;; ++refinements) {
+    products_.set_coef(coef_);
+    products_.gradient_active(g_.data());
+    const double worst = stationarity(h);
+    out.exact = std::isfinite(worst);
+    if (!(worst > 1.0) || refinements >= kRefinements || !(worst < 0.5 * last_worst)) return out;
+    last_worst = worst;
+    refine_in_row_space(h);
+  }
+}
+
+bool ActiveSet::exchange_in_row_space(const std::vector<Index>& features,
+                                      std::vector<DualTerm>& terms) {
+  bool changed = false;
+  std::vector<Index> entering;
+  std::vector<std::size_t> term_of(active_.size()), entering_terms, leaving;
+  for (std::size_t t = 0; t < terms.size(); ++t) {
+    const DualTerm& term = terms[t];
+    const double allowed = kStationary * term.a + slack(features[t]);
+    if (term.position < 0) {
+      if (std::fabs(term.g) <= term.a + allowed && term.a > 0.0) continue;
+      entering.push_back(features[t]);
+      entering_terms.push_back(t);
+      continue;
+    }
+    term_of[at(term.position)] = t;
+    std::int8_t& sign = sign_[at(term.position)];
+    if (sign == 0 || sign * term.g >= term.a - allowed) continue;
+    changed = true;
+    if (-sign * term.g > term.a + allowed) {
+      sign = static_cast<std::int8_t>(-sign);
+    } else {
+      leaving.push_back(at(term.position));
+    }
+  }
+  // S takes what enters and gives up what leaves; e0 of an entrant follows the common factor.
+  const double ratio = active_.empty() ? 1.0 : e0_[0] / e_[0];
+  std::sort(leaving.begin(), leaving.end());
+  std::vector<const double*> x;
+  std::vector<double> e0;
+  for (const std::size_t position : leaving) {
+    x.push_back(rows_->columns()[position]);
+    e0.push_back(e0_[position]);
+  }
+  row_system_->add(x, e0, -1.0);
+  for (auto position = leaving.rbegin(); position != leaving.rend(); ++position) {
+    terms[term_of[*position]].position = -1;
+    forget(static_cast<Index>(*position));
+    e0_.erase(e0_.begin() + static_cast<std::ptrdiff_t>(*position));
+    term_of.erase(term_of.begin() + static_cast<std::ptrdiff_t>(*position));
+  }
+  rows_->append(entering);
+  for (std::size_t m = 0; m < entering.size(); ++m) {
+    const DualTerm& term = terms[entering_terms[m]];
+    term_of.push_back(entering_terms[m]);
+    state_[at(entering[m])] = kActive;
+    active_.push_back(entering[m]);
+    coef_.push_back(0.0);
+    a_.push_back(term.a);
+    e_.push_back(term.e);
+    e0_.push_back(ratio * term.e);
+    sign_.push_back(term.a > 0.0 ? static_cast<std::int8_t>(term.g > 0.0 ? 1 : -1)
+                                 : std::int8_t{0});
+  }
+  for (std::size_t k = 0; k < active_.size(); ++k) {
+    terms[term_of[k]].position = static_cast<Index>(k);
+  }
+  const std::size_t kept = active_.size() - entering.size();
+  row_system_->add(rows_->columns().subspan(kept), std::span(e0_).subspan(kept), 1.0);
+  n_removed_ += static_cast<Index>(leaving.size());
+  return changed || !entering.empty();
 }
 
 SparseCoef ActiveSet::coef() const {

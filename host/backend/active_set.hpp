@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "backend/local_products.hpp"
 #include "backend/packed_cholesky.hpp"
+#include "backend/row_space_system.hpp"
 #include "setup/certificate.hpp"
 #include "setup/problem.hpp"
 
@@ -12,10 +14,13 @@ namespace thresher {
 
 /// Exact solution of one problem on a working set by a primal active-set method (design section 6).
 /// State is kept from lambda to lambda: the support with its signs and the Cholesky factor of
-/// H = X_A' W X_A + diag(e_A).
+/// H = X_A' W X_A + diag(e_A). Once A outgrows the rows and every e_j > 0, a semismooth Newton
+/// method on the dual takes over, whose matrix has the order of the rows (docs/decisions/0009).
 class ActiveSet {
  public:
-  ActiveSet(const Columns& columns, const Problem& problem, LocalProducts& products);
+  /// rows: `products` again where it holds columns, or null: stay with H.
+  ActiveSet(const Columns& columns, const Problem& problem, LocalProducts& products,
+            ResidualProducts* rows);
 
   struct Outcome {
     Index iterations = 0;  ///< Newton steps
@@ -40,27 +45,57 @@ class ActiveSet {
   void start_from(const SparseCoef& start, double lambda);
 
  private:
+  /// A feature's part of the dual in the row space.
+  struct DualTerm {
+    double a, e;
+    double g;        // at the current point
+    double towards;  // less g at the point before
+    Index position;  // in the active set, or -1
+  };
+
   enum : std::uint8_t { kOutside = 0, kActive = 1, kBlocked = 2 };
 
-  void set_lambda(double lambda);
+  /// a, e and signs at `lambda`. Returns whether some e changed.
+  bool set_penalties(double lambda);
   void refactor();
+  /// Gram rows and factor of H, after the row space was left.
+  void restore_factor();
+  bool row_space_pays(double lambda, const std::vector<Index>& working_set) const;
+  Outcome solve_in_row_space(double lambda, const std::vector<Index>& working_set,
+                             Index max_iterations);
+  /// K at the current e; S is summed afresh where e is no multiple of e0_.
+  bool factor_row_space();
+  /// A becomes {j: |g_j| > a_j}, with S. Returns whether anything changed.
+  bool exchange_in_row_space(const std::vector<Index>& features, std::vector<DualTerm>& terms);
+  /// One step of iterative refinement: coef += H^-1 h by the row space.
+  void refine_in_row_space(const std::vector<double>& h);
   /// Adds features whose gradients are g. Returns how many are now active.
   Index enter(const std::vector<Index>& features, const std::vector<double>& g, double lambda);
   bool enter_dependent(Index j, double sign, const std::vector<double>& gram_row, double lambda);
   void append_row(Index j, double sign, const std::vector<double>& gram_row, double pivot_square,
                   const std::vector<double>& l, double lambda);
   void drop(Index position);
+  void forget(Index position);
   double slack(Index j) const;
+  /// h: what is missing to stationarity on the active features. Returns the largest |h_j| as a
+  /// multiple of what rounding explains; NaN counts as 0 or NaN.
+  double stationarity(std::vector<double>& h) const;
 
   const Columns& columns_;
   const Problem& problem_;
   LocalProducts& products_;
+  ResidualProducts* rows_;
 
   std::vector<Index> active_;
   std::vector<std::int8_t> sign_;  // of the active; 0: no L1 term
   std::vector<double> coef_, a_, e_, g_;
   std::vector<std::vector<double>> gram_;  // row k: products with active 0 .. k, no e
   PackedCholesky factor_;
+  std::vector<double> whole_matrix_;  // scratch of refactor()
+  // In the row space gram_ and factor_ are empty, and these are in use.
+  std::unique_ptr<RowSpaceSystem> row_system_;
+  std::vector<double> e0_;  // of the active: e_j when S was begun, or as if they had been there
+  Index n_removed_ = 0;     // from S since then
   std::vector<std::uint8_t> state_;  // (n_features)
   std::vector<Index> blocked_;
   Index n_dependent_ = 0;

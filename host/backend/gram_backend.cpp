@@ -111,7 +111,7 @@ void GramBackend::load(std::span<const Index>, std::span<const Problem* const> p
   simd().dots(n, x.data(), p, z.data(), xty.data());
   products_ =
       std::make_unique<GramProducts>(gram->values.data(), std::move(xty), std::sqrt(squares), p);
-  solver_ = std::make_unique<ActiveSet>(columns_, *problem_, *products_);
+  solver_ = std::make_unique<ActiveSet>(columns_, *problem_, *products_, nullptr);
   solver_->start_from(problem_->start, problem_->lambda.empty() ? 0.0 : problem_->lambda.front());
   working_set_.clear();
   for (Index j = 0; j < p; ++j) {

@@ -1,5 +1,6 @@
 #include "backend/local_products.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "backend/simd.hpp"
@@ -30,8 +31,7 @@ ResidualProducts::ResidualProducts(const Columns& columns, const Problem& proble
   set_coef({});
 }
 
-void ResidualProducts::enter(std::span<const Index> features, double* gram, Index ld) {
-  const std::size_t k = active_.size();
+void ResidualProducts::append(std::span<const Index> features) {
   for (const Index j : features) {
     if (free_.empty()) {
       store_.push_back(std::make_unique_for_overwrite<double[]>(row_.size()));
@@ -44,6 +44,11 @@ void ResidualProducts::enter(std::span<const Index> features, double* gram, Inde
     for (std::size_t t = n_weighted_; t < row_.size(); ++t) local[t] = whole_[at(row_[t])];
     active_.push_back(local);
   }
+}
+
+void ResidualProducts::enter(std::span<const Index> features, double* gram, Index ld) {
+  const std::size_t k = active_.size();
+  append(features);
   simd().cross(static_cast<Index>(n_weighted_), active_.data(), static_cast<Index>(active_.size()),
                active_.data() + k, static_cast<Index>(features.size()), gram, ld);
 }
@@ -66,6 +71,15 @@ void ResidualProducts::set_coef(std::span<const double> coef) {
     for (std::size_t t = 0; t < n_weighted_; ++t) r_[t] -= sqrt_w_[t] * mean;
     for (std::size_t t = n_weighted_; t < row_.size(); ++t) r_[t] -= mean;
   }
+  weigh_residual();
+}
+
+void ResidualProducts::set_residual(const double* r) {
+  std::copy(r, r + n_weighted_, r_.begin());
+  weigh_residual();
+}
+
+void ResidualProducts::weigh_residual() {
   double squares = 0.0;
   for (std::size_t t = 0; t < n_weighted_; ++t) {
     const double z = sqrt_w_[t] * r_[t];

@@ -42,11 +42,22 @@ class ResidualProducts final : public LocalProducts {
   void gradient(std::span<const Index> features, double* g) override;
   double weighted_residual_norm() const override { return z_norm_; }
 
+  /// enter() without the products.
+  void append(std::span<const Index> features);
+  /// Active columns and the response on the rows with weight, both times sqrt(w).
+  Index n_rows() const { return static_cast<Index>(n_weighted_); }
+  std::span<const double* const> columns() const { return {active_.data(), active_.size()}; }
+  const double* response() const { return y_.data(); }
+  /// Puts sqrt(w) r in place on the rows with weight, for gradients, until the next set_coef().
+  void set_residual(const double* r);
+
   /// r on all rows (weighted mean 0 with an intercept), and z = w o r.
   void residual(std::vector<double>& r) const;
   const std::vector<double>& z() const { return z_; }
 
  private:
+  void weigh_residual();
+
   const Columns& columns_;
   const Problem& problem_;
   std::vector<Index> row_;      // local row -> row: those with weight, then held-out ones

@@ -100,7 +100,8 @@ void ResidualBackend::load(std::span<const Index> slots, std::span<const Problem
     const Problem& problem = *problems[s];
     slot.problem = &problem;
     slot.products = std::make_unique<ResidualProducts>(columns_, problem);
-    slot.solver = std::make_unique<ActiveSet>(columns_, problem, *slot.products);
+    slot.solver =
+        std::make_unique<ActiveSet>(columns_, problem, *slot.products, slot.products.get());
     const auto p = at(columns_.n_features());
     slot.inverse_u.assign(p, 0.0);
     slot.no_l1.clear();

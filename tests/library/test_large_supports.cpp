@@ -1,0 +1,91 @@
+// Elastic nets with more features in the support than there are rows: the solver then works in the
+// space of the rows (docs/decisions/0009).
+
+#include "library_case.hpp"
+
+namespace thresher::testing_library {
+namespace {
+
+constexpr Index kRows = 24, kFeatures = 150;
+
+Options small_lambdas(Engine engine) {
+  Options options;
+  options.engine = engine;
+  options.mode = engine == Engine::kActiveSet ? Mode::kResidual : Mode::kAuto;
+  options.l1_ratio = {0.1};
+  options.n_lambdas = 30;
+  options.lambda_min_ratio = 1e-3;
+  options.early_stop.reset();
+  options.tol = 1e-12;
+  return options;
+}
+
+/// Fits both ways; answers are unique and must agree. Returns the model of the active set.
+Model expect_the_reference(const Data& data) {
+  const Model fast = fit_path(data, small_lambdas(Engine::kActiveSet));
+  const Model slow = fit_path(data, small_lambdas(Engine::kReference));
+  Index largest = 0;
+  for (Index f = 0; f < 30; ++f) {
+    SCOPED_TRACE("lambda " + std::to_string(f));
+    EXPECT_TRUE(is_good(status(fast, f))) << name(status(fast, f));
+    EXPECT_LE(fast.gap[at(f)], 1e-12);
+    const std::vector<double> a = coefficients(fast, f), b = coefficients(slow, f);
+    Index support = 0;
+    for (std::size_t j = 0; j < a.size(); ++j) {
+      EXPECT_NEAR(a[j], b[j], 1e-5);
+      support += a[j] != 0.0 ? 1 : 0;
+    }
+    largest = std::max(largest, support);
+  }
+  EXPECT_GT(largest, kRows) << "the case does not reach what it is there for";
+  return fast;
+}
+
+TEST(LargeSupports, AgreeWithTheReference) {
+  const Table table(kRows, kFeatures, 1);
+  const Model model = expect_the_reference(table.data());
+  // A wrong matrix in the space of the rows would take tens of steps, or the slow way out.
+  for (Index f = 0; f < 30; ++f) EXPECT_LE(model.iterations[at(f)], 20) << "lambda " << f;
+}
+
+TEST(LargeSupports, WithFactorsAndAFixedL2Term) {
+  const Table table(kRows, kFeatures, 1, 2);
+  Data data = table.data();
+  std::vector<double> u, v, d, w;
+  for (Index j = 0; j < kFeatures; ++j) {
+    u.push_back(j % 7 == 0 ? 0.0 : 0.5 + 0.01 * static_cast<double>(j % 50));
+    v.push_back(1.0 + 0.02 * static_cast<double>(j % 13));
+    d.push_back(j % 3 == 0 ? 0.05 : 0.0);
+  }
+  for (Index i = 0; i < kRows; ++i) w.push_back(1.0 + static_cast<double>(i % 4));
+  data.l1_factor = u;
+  data.l2_factor = v;
+  data.fixed_l2 = d;
+  data.sample_weight = w;
+  expect_the_reference(data);
+}
+
+// Without an L2 term a feature has no place in the space of the rows.
+TEST(LargeSupports, WithFeaturesThatHaveNoL2Term) {
+  const Table table(kRows, kFeatures, 1, 3);
+  Data data = table.data();
+  std::vector<double> v(at(kFeatures), 1.0);
+  v[0] = v[5] = 0.0;
+  data.l2_factor = v;
+  expect_the_reference(data);
+}
+
+TEST(LargeSupports, InFoldsTheErrorsAreThoseOfTheReference) {
+  const Table table(kRows, kFeatures, 2, 4);
+  const Model fast = cross_validate(table.data(), small_lambdas(Engine::kActiveSet));
+  const Model slow = cross_validate(table.data(), small_lambdas(Engine::kReference));
+  for (std::size_t f = 0; f < fast.cv->fold_error.size(); ++f) {
+    // A response whose grid was extended less than the other's has no errors there.
+    ASSERT_EQ(std::isnan(fast.cv->fold_error[f]), std::isnan(slow.cv->fold_error[f]));
+    if (std::isnan(slow.cv->fold_error[f])) continue;
+    EXPECT_NEAR(fast.cv->fold_error[f] / slow.cv->fold_error[f], 1.0, 1e-5);
+  }
+}
+
+}  // namespace
+}  // namespace thresher::testing_library
