@@ -10,7 +10,11 @@ namespace thresher {
 namespace {
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
-constexpr Index kEntrants = 8;  // violators added at a time (design section 6)
+// Violators added at a time: 8 (design section 6), and more on large supports, where each addition
+// costs a pass over the active columns: 10,000 x 10,000 takes a third less time with a sixteenth
+// than with 8, 2,000 x 2,000 the same.
+constexpr std::size_t kEntrants = 8;
+constexpr std::size_t kEntrantShare = 16;
 // Relative to G_jj + e_j: below it the entrant depends on the active columns. Rounding leaves about
 // k eps = 1e-13 of a pivot; at 1e-10 paths on the meats spectra cycled among null moves.
 constexpr double kTinyPivot = 1e-12;
@@ -108,7 +112,13 @@ Index ActiveSet::enter(const std::vector<Index>& features, const std::vector<dou
   const Index ld = k + count;
   std::vector<double> gram(at(ld * count));
   products_.enter(features, gram.data(), ld);
-  std::vector<double> l, row;
+  std::vector<double> solved(at(k * count)), l, row;
+  std::vector<double*> columns(at(count));
+  for (Index c = 0; c < count; ++c) {
+    columns[at(c)] = solved.data() + c * k;
+    std::copy_n(gram.data() + c * ld, k, columns[at(c)]);
+  }
+  factor_.forward_columns(columns);
   Index n_entered = 0;
   std::vector<Index> kept;  // positions, within the new features, of those that are active now
   for (Index c = 0; c < count; ++c) {
@@ -118,7 +128,8 @@ Index ActiveSet::enter(const std::vector<Index>& features, const std::vector<dou
     row.push_back(column[k + c]);
     const Index j = features[at(c)];
     const double whole = row.back() + problem_.e(j, lambda);
-    const double pivot = whole - factor_.forward_row(row.data(), l);
+    l.assign(columns[at(c)], columns[at(c)] + k);
+    const double pivot = whole - factor_.forward_row(row.data(), l, k);
     if (pivot > kTinyPivot * whole) {
       append_row(j, g[at(c)], row, pivot, l, lambda);
       kept.push_back(c);
@@ -314,8 +325,8 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
       }
     }
     if (!violators.empty()) {
-      const std::size_t take =
-          std::min(violators.size(), single ? std::size_t{1} : static_cast<std::size_t>(kEntrants));
+      const std::size_t most = single ? 1 : std::max(kEntrants, active_.size() / kEntrantShare);
+      const std::size_t take = std::min(violators.size(), most);
       std::partial_sort(violators.begin(), violators.begin() + static_cast<std::ptrdiff_t>(take),
                         violators.end(), [](const auto& x, const auto& y) {
                           return x.first > y.first || (x.first == y.first && x.second < y.second);

@@ -11,17 +11,30 @@ namespace {
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 }  // namespace
 
-double PackedCholesky::forward_row(const double* g, std::vector<double>& l) const {
+double PackedCholesky::forward_row(const double* g, std::vector<double>& l, Index known) const {
   l.resize(at(size_));
   const Simd& kernels = simd();
   double squares = 0.0;
-  for (Index i = 0; i < size_; ++i) {
+  for (Index i = 0; i < known; ++i) squares += l[at(i)] * l[at(i)];
+  for (Index i = known; i < size_; ++i) {
     const double* r = row(i);
     const double value = (g[i] - kernels.dot(i, r, l.data())) / r[i];
     l[at(i)] = value;
     squares += value * value;
   }
   return squares;
+}
+
+void PackedCholesky::forward_columns(std::span<double* const> columns) const {
+  const Simd& kernels = simd();
+  std::vector<double> known(columns.size());
+  for (Index i = 0; i < size_; ++i) {
+    const double* r = row(i);
+    kernels.dots(i, columns.data(), static_cast<Index>(columns.size()), r, known.data());
+    for (std::size_t c = 0; c < columns.size(); ++c) {
+      columns[c][i] = (columns[c][i] - known[c]) / r[i];
+    }
+  }
 }
 
 void PackedCholesky::append(const std::vector<double>& l, double diagonal) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "thresher/views.hpp"
@@ -15,7 +16,10 @@ class PackedCholesky {
   void clear() { size_ = 0; }
 
   /// The new row for a column with inner products g[0 .. size()): l = L^-1 g, |l|^2 returned.
-  double forward_row(const double* g, std::vector<double>& l) const;
+  /// l[0 .. known) is there already.
+  double forward_row(const double* g, std::vector<double>& l, Index known = 0) const;
+  /// L^-1 g in place for several columns g (size()), L read once.
+  void forward_columns(std::span<double* const> columns) const;
   /// Appends the row (l, diagonal), diagonal > 0.
   void append(const std::vector<double>& l, double diagonal);
   /// Replaces L by the factor of a whole matrix, given as the upper triangle of a column-major
