@@ -15,7 +15,7 @@ namespace thresher {
 /// Exact solution of one problem on a working set by a primal active-set method (design section 6).
 /// State is kept from lambda to lambda: the support with its signs and the Cholesky factor of
 /// H = X_A' W X_A + diag(e_A). Once A outgrows the rows and every e_j > 0, a semismooth Newton
-/// method on the dual takes over, whose matrix has the order of the rows (docs/decisions/0009).
+/// method on the dual takes over, whose matrix has the order of the rows (docs/decisions/0010).
 class ActiveSet {
  public:
   /// rows: `products` again where it holds columns, or null: stay with H.

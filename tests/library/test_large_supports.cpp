@@ -1,5 +1,5 @@
 // Elastic nets with more features in the support than there are rows: the solver then works in the
-// space of the rows (docs/decisions/0009).
+// space of the rows (docs/decisions/0010).
 
 #include "library_case.hpp"
 
