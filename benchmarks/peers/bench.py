@@ -33,7 +33,7 @@ RESULTS = workloads.ROOT / "benchmarks" / "results" / "peers"
 CAP = 600.0  # seconds for one call, and for one warm-up
 FAST = 5.0  # calls below this run in rounds
 ROUND_BUDGET = 100.0  # seconds of all rounds of a batch
-OURS = "thresher"
+OURS, OUR_TOL = tables.OURS, tables.OUR_TOL
 # The first is the package's own default. The last is meant to reach a relative gap of 1e-9 by the
 # referee, and not much more: scikit-learn compares its gap with tol |y|^2 / n, which is 2 tol of
 # the null loss; celer likewise, with a dual point better than the referee's; glmnet and adelie
@@ -58,6 +58,8 @@ class Failed(Exception):
 
 def tolerances(workload, solver, options):
     """The rows of a solver, loosest first; none if it does not do this kind of problem."""
+    if workload.axis:
+        return (OUR_TOL,) if solver == OURS else ()
     if workload.kind == "ridge-cv":
         chosen = {
             OURS: ("1e-9",),
@@ -88,7 +90,7 @@ def sampled_responses(workload, solver, n_responses):
 class Worker:
     """A peer_worker.py process."""
 
-    def __init__(self, folder, solver, tol, options, responses=None):
+    def __init__(self, folder, solver, tol, options, responses=None, threads=1):
         words = [
             sys.executable,
             HERE / "peer_worker.py",
@@ -97,9 +99,9 @@ class Worker:
             "--tol",
             tol,
             "--threads",
-            1,
+            threads,
             "--cpus",
-            options.cpu,
+            options.cpu if threads == 1 else "",
             "--command",
             options.command,
             "--memory-limit",
@@ -177,7 +179,7 @@ class Row:
             "key": self.key,
             "solver": solver,
             "tol": tol,
-            "threads": 1,
+            "threads": workload.threads,
             "scale": self.scale,
             "sampled": bool(self.responses),
             "runs": [],
@@ -191,7 +193,14 @@ class Row:
         return record["key"] == self.key and record["versions"] == versions
 
     def start(self):
-        self.worker = Worker(self.folder, self.solver, self.tol, self.options, self.responses)
+        self.worker = Worker(
+            self.folder,
+            self.solver,
+            self.tol,
+            self.options,
+            self.responses,
+            self.workload.threads,
+        )
         self.record["versions"] = self.worker.receive(CAP)["versions"]
 
     def run(self):
@@ -231,7 +240,8 @@ class Row:
         record["load_average"] = os.getloadavg()[0]
         if status == "ok":
             # One thread: processor time is what the call itself took, on a shared machine too.
-            spent = [min(r["wall"], r["cpu"]) for r in record["runs"]]
+            one = record["threads"] == 1
+            spent = [min(r["wall"], r["cpu"]) if one else r["wall"] for r in record["runs"]]
             record["seconds"] = min(spent) * self.scale
             record["peak_bytes"] = max(r["peak_bytes"] for r in record["runs"])
             record["added_bytes"] = max(r["added_bytes"] for r in record["runs"])
@@ -377,6 +387,24 @@ def run_workload(workload, options):
             row.finish()
 
 
+def run_all(chosen, options):
+    """In order of importance; what does not begin within the budget waits for the next run."""
+    start = time.monotonic()
+    for k, workload in enumerate(chosen):
+        minutes = (time.monotonic() - start) / 60
+        if minutes > options.minutes:
+            left = ", ".join(w.name for w in chosen[k:])
+            print(f"bench: {minutes:.0f} minutes are over; run again for: {left}", file=sys.stderr)
+            return
+        print(
+            f"{k + 1}/{len(chosen)} {workload.name}, at {minutes:.1f} of at most "
+            f"{options.minutes:g} minutes",
+            file=sys.stderr,
+            flush=True,
+        )
+        run_workload(workload, options)
+
+
 @functools.cache
 def package_versions(command):
     """What each adapter says of its versions."""
@@ -432,6 +460,8 @@ def merge(chosen, options):
                             "title": workload.title,
                             "group": workload.group,
                             "target": workload.target,
+                            "axis": workload.axis,
+                            "place": workload.place,
                         }
                     )
     return {
@@ -505,7 +535,14 @@ def main():
         help="bytes of address space for a row",
     )
     parser.add_argument("--list", action="store_true", help="name the workloads and stop")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="begin no workload after this (default: 8, with --full 100)",
+    )
     options = parser.parse_args()
+    if options.minutes is None:
+        options.minutes = 100 if options.full else 8
     if "all" in options.again:
         options.again = list(TOLERANCES)
     chosen = [
@@ -520,9 +557,7 @@ def main():
 
     if not options.figures:
         referee.self_test()
-        for k, workload in enumerate(chosen):
-            print(f"{k + 1}/{len(chosen)} {workload.name}", file=sys.stderr, flush=True)
-            run_workload(workload, options)
+        run_all(chosen, options)
     if isinstance(options.figures, pathlib.Path):
         report = json.loads(options.figures.read_text())
     else:

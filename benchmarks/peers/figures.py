@@ -168,9 +168,48 @@ def equal_factor(row, rows):
     return row["seconds"] / mine["seconds"]
 
 
+def scaling(rows):
+    """Our time and memory along each axis, with the line of proportional cost."""
+    axes_of = {}
+    for row in tables.finished(rows):
+        axes_of.setdefault(row["axis"], []).append(row)
+    figure, axes = plt.subplots(
+        2,
+        len(axes_of),
+        figsize=(2.7 * len(axes_of), 4.8),
+        squeeze=False,
+        layout="constrained",
+        sharey="row",
+    )
+    for column, (name, own) in enumerate(axes_of.items()):
+        own.sort(key=lambda r: r["place"])
+        x = [r["place"] for r in own]
+        for axis, y, label in (
+            (axes[0, column], [r["seconds"] for r in own], "seconds"),
+            (axes[1, column], [r["added_bytes"] / 1e6 for r in own], "memory added, MB"),
+        ):
+            axis.plot(x, y, "o-", color=COLOURS[tables.OURS], linewidth=2)
+            power = -1 if name == "threads" else 1
+            if label == "seconds":
+                line = [y[0] * (v / x[0]) ** power for v in x]
+                axis.plot(x, line, ":", color="#888888", linewidth=1.2)
+                axis.annotate(
+                    "proportional", (x[-1], line[-1]), fontsize=7, color="#666666", ha="right"
+                )
+            axis.set(xscale="log", yscale="log")
+            axis.set_xticks(x, [f"{v:g}" for v in x], rotation=45)
+            axis.minorticks_off()
+            if column == 0:
+                axis.set_ylabel(label)
+        axes[0, column].set_title(name)
+    return figure
+
+
 def draw_all(report, folder):
     """Writes SVG files; returns [(title, path)]."""
     folder.mkdir(parents=True, exist_ok=True)
+    scaled = [row for row in report["rows"] if row["axis"]]
+    report = {**report, "rows": [row for row in report["rows"] if not row["axis"]]}
     workloads = tables.by_workload(report)
     groups = {}
     for rows in workloads.values():
@@ -228,4 +267,6 @@ def draw_all(report, folder):
                 "memory_added",
                 "Memory",
             )
+        if scaled:
+            save(scaling(scaled), "cost_growth", "How cost grows")
     return drawn

@@ -22,6 +22,11 @@ def by_workload(report):
     return result
 
 
+def compared(report):
+    """Without the rows that have no peers."""
+    return {**report, "rows": [row for row in report["rows"] if not row["axis"]]}
+
+
 def finished(rows):
     return [r for r in rows if r["status"] == "ok"]
 
@@ -97,10 +102,39 @@ def summary_line(title, rows, report):
     return "| " + " | ".join(cells) + " |"
 
 
+def growth(report):
+    """Our time and memory along each axis of the scaling rows."""
+    rows = [r for r in finished(report["rows"]) if r["axis"]]
+    if not rows:
+        return []
+    lines = [
+        "",
+        "### How cost grows",
+        "",
+        "Thresher alone: 200 x 2,000, 16 responses (64 along threads, 4 along n and p), 5 folds, "
+        "50 lambdas, one of them varied. Power: of the time, from the row above.",
+        "",
+        "| axis | value | s | power | memory added, MB |",
+        "|---|---|---|---|---|",
+    ]
+    before = None
+    for row in rows:
+        power = ""
+        if before and before["axis"] == row["axis"]:
+            ratio = row["seconds"] / before["seconds"]
+            power = f"{math.log(ratio) / math.log(row['place'] / before['place']):.2f}"
+        lines.append(
+            f"| {row['axis']} | {row['place']:g} | {row['seconds']:.3g} | {power} "
+            f"| {row['added_bytes'] / 1e6:.1f} |"
+        )
+        before = row
+    return lines
+
+
 def summary(report):
     lines = []
     groups = {}
-    for rows in by_workload(report).values():
+    for rows in by_workload(compared(report)).values():
         groups.setdefault(rows[0]["group"], []).append(rows)
     for group, members in groups.items():
         lines += [
@@ -182,7 +216,11 @@ def page(report, drawn):
         "coefficients alone. Factor: peer's seconds over ours; bold where both were measured. "
         "`>= 600` is a call that was stopped at the cap. (sample): a peer that loops over "
         "responses got a sample of them, its time is scaled up to all.",
+        "",
+        "Not compared: biglasso (no Debian package, and CRAN could not be reached where this was "
+        "written); cuML and himalaya on CuPy (they need a GPU).",
         *summary(report),
+        *growth(report),
         "",
     ]
     for title, path in drawn:

@@ -34,6 +34,10 @@ class Workload:
     quick: bool = False
     target: float = 0.0  # factor wanted against the best peer at an equal or tighter gap
     group: str = "lasso path"
+    # Only ours, for how cost grows: along `axis`, at `place`.
+    axis: str = ""
+    place: float = 0.0
+    threads: int = 1
 
 
 SHAPES = {
@@ -129,7 +133,34 @@ def all_workloads():
         result.append(
             Workload(f"set-{name}", name, ("set", name), group="real data", quick=name == "golub")
         )
-    return result
+    return result + scaling_workloads()
+
+
+def scaling_workloads():
+    """Cross-validation of ours along one axis at a time, over at least a factor 16."""
+
+    def one(axis, place, rows=200, features=2000, responses=16, lambdas=50, threads=1):
+        return Workload(
+            f"scale-{axis}-{place}",
+            f"{axis} {place}",
+            ("simulate", rows, features, responses, 0.5, 20, 3),
+            kind="cv",
+            folds=5,
+            fractions=tuple(float(f) for f in np.geomspace(1, 0.05, lambdas)),
+            repeats=3,
+            group="scaling",
+            axis=axis,
+            place=place,
+            threads=threads,
+        )
+
+    return [
+        *(one("responses", r, responses=r) for r in (4, 16, 64, 256)),
+        *(one("lambdas", count, lambdas=count) for count in (20, 80, 320)),
+        *(one("n", n, rows=n, responses=4) for n in (100, 400, 1600)),
+        *(one("p", p, features=p, responses=4) for p in (1000, 4000, 16000)),
+        *(one("threads", t, responses=64, threads=t) for t in (1, 2)),
+    ]
 
 
 def data_folder(data):

@@ -1,13 +1,14 @@
-"""celer: celer_path with the settings of its LassoCV (prune, max_iter 100), LassoCV, Lasso.
+"""celer: celer_path with the settings of its LassoCV (prune, max_iter 100); Lasso for one lambda.
 
 celer_path has no intercept: X and y are centred on the clock, as the estimators do. `default` is
-the estimators' tol 1e-4.
+the estimators' tol 1e-4. LassoCV of celer 0.7.4 does not construct under scikit-learn 1.9 (it
+passes the removed n_alphas), so cross-validation is its loop: a path for each fold, and a last one
+down to the best lambda.
 """
 
 import celer
 import numpy as np
-from adapters.sklearn_adapter import chosen_solution
-from celer import ElasticNet, ElasticNetCV, Lasso, LassoCV, celer_path
+from celer import ElasticNet, Lasso, celer_path
 from solver_task import Solution, Solver
 
 WARM_UP = True
@@ -22,27 +23,31 @@ def stopping(task):
 
 
 class Path(Solver):
+    def centre(self, X):
+        x_mean = X.mean(axis=0)
+        return X - x_mean, x_mean
+
+    def fit(self, centred, x_mean, y, grid):
+        y_mean = y.mean()
+        _, coef, _ = celer_path(
+            centred,
+            y - y_mean,
+            "lasso",
+            alphas=grid,
+            prune=True,
+            l1_ratio=self.task.l1_ratio,
+            **stopping(self.task),
+        )
+        return y_mean - x_mean @ coef, coef
+
     def run(self):
         task = self.task
-        self.fits = []
-        x_mean = task.X.mean(axis=0)
-        X = task.X - x_mean
-        for y, grid in zip(task.Y.T, task.grid):
-            y_mean = y.mean()
-            alphas, coef, _ = celer_path(
-                X,
-                y - y_mean,
-                "lasso",
-                alphas=grid,
-                prune=True,
-                l1_ratio=task.l1_ratio,
-                **stopping(task),
-            )
-            self.fits.append((alphas, y_mean - x_mean @ coef, coef))
+        X, x_mean = self.centre(task.X)
+        self.fits = [self.fit(X, x_mean, y, grid) for y, grid in zip(task.Y.T, task.grid)]
 
     def solution(self):
-        alphas, intercept, coef = zip(*self.fits)
-        return Solution(np.array(alphas), np.array(intercept), list(coef))
+        intercept, coef = zip(*self.fits)
+        return Solution(self.task.grid, np.array(intercept), list(coef))
 
 
 class OneLambda(Solver):
@@ -62,22 +67,35 @@ class OneLambda(Solver):
         )
 
 
-class CrossValidation(Solver):
+class CrossValidation(Path):
     def run(self):
         task = self.task
-        self.models = []
-        splits = task.splits()
+        self.fits, self.error, self.best = [], [], []
+        X, x_mean = self.centre(task.X)
+        folds = [
+            (*self.centre(np.asfortranarray(task.X[train])), train, held)
+            for train, held in task.splits()
+        ]
         for y, grid in zip(task.Y.T, task.grid):
-            if task.l1_ratio == 1:
-                model = LassoCV(alphas=grid, cv=splits, **stopping(task))
-            else:
-                model = ElasticNetCV(
-                    l1_ratio=task.l1_ratio, alphas=grid, cv=splits, **stopping(task)
-                )
-            self.models.append(model.fit(task.X, y))
+            squares = np.zeros(len(grid))
+            for centred, mean, train, held in folds:
+                intercept, coef = self.fit(centred, mean, y[train], grid)
+                squares += ((y[held, None] - task.X[held] @ coef - intercept) ** 2).sum(axis=0)
+            best = int(squares.argmin())
+            intercept, coef = self.fit(X, x_mean, y, grid[: best + 1])
+            self.fits.append((intercept[-1:], coef[:, -1:]))
+            self.error.append(squares / len(y))
+            self.best.append(best)
 
     def solution(self):
-        return chosen_solution(self.task, self.models)
+        intercept, coef = zip(*self.fits)
+        return Solution(
+            self.task.grid,
+            np.array(intercept),
+            list(coef),
+            np.array(self.error),
+            np.array(self.best),
+        )
 
 
 def make(task):
