@@ -196,12 +196,13 @@ def scaling(rows):
                 axis.annotate(
                     "proportional", (x[-1], line[-1]), fontsize=7, color="#666666", ha="right"
                 )
-            axis.set(xscale="log", yscale="log")
+            axis.set(xscale="log", yscale="log" if label == "seconds" else "linear")
             axis.set_xticks(x, [f"{v:g}" for v in x], rotation=45)
             axis.minorticks_off()
             if column == 0:
                 axis.set_ylabel(label)
         axes[0, column].set_title(name)
+    axes[1, 0].set_ylim(bottom=0)
     return figure
 
 
