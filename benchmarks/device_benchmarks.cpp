@@ -15,7 +15,6 @@
 #include <cstdlib>
 #include <exception>
 #include <functional>
-#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,13 +27,12 @@
 #include "half_sum_probe.hpp"
 #include "prox.hpp"
 #include "prox_step.cuh"
+#include "random_case.hpp"
 #include "residual_step.cuh"
 #include "round_replay.hpp"
 
 namespace thresher::bench {
 namespace {
-
-std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
 struct Device {
   cuda::DeviceLimits limits;
@@ -50,14 +48,6 @@ Device open_device() {
   cuda::check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0),
               "cudaDeviceGetAttribute");
   out.limits.shared_bytes = static_cast<std::size_t>(shared);
-  return out;
-}
-
-std::vector<double> random_values(Index size, double least, double most, unsigned seed) {
-  std::mt19937_64 random(seed);
-  std::uniform_real_distribution<double> uniform(least, most);
-  std::vector<double> out(at(size));
-  for (double& v : out) v = uniform(random);
   return out;
 }
 

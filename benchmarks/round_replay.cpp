@@ -21,6 +21,7 @@
 #include "gram_extension.cuh"
 #include "half_columns.cuh"
 #include "inactive_proof.cuh"
+#include "random_case.hpp"
 #include "slot_reset.cuh"
 #include "sparse_residual.cuh"
 #include "working_set_choice.cuh"
@@ -37,8 +38,6 @@ constexpr double kTol = 1e-7;
 constexpr Index kMostIterations = 100000;
 constexpr Index kMostRetries = 50;
 
-std::size_t at(Index i) { return static_cast<std::size_t>(i); }
-
 /// Time and declared work of one step, summed over launches.
 struct Work {
   double seconds = 0.0, bytes = 0.0, flops = 0.0;
@@ -53,20 +52,12 @@ struct Data {
   std::vector<double> Y;                    // (n, n_slots)
 };
 
-// Rows are AR(1) with correlation 0.5, as `thresher simulate` makes them.
 Data make_data(const ReplayShape& shape) {
   const Index n = shape.n, p = shape.p;
   std::mt19937_64 random(11);
   std::normal_distribution<double> normal;
   Data data;
-  data.X.resize(at(n * p));
-  for (Index j = 0; j < p; ++j) {
-    for (Index i = 0; i < n; ++i) {
-      const double fresh = normal(random);
-      data.X[at(j * n + i)] =
-          j == 0 ? fresh : 0.5 * data.X[at((j - 1) * n + i)] + std::sqrt(0.75) * fresh;
-    }
-  }
+  data.X = autoregressive_columns(n, p, [&] { return normal(random); });
   for (Index f = 0; f < shape.n_folds; ++f) {
     std::vector<double> w(at(n), 1.0);
     for (Index i = f; i < n && shape.n_folds > 1; i += shape.n_folds) w[at(i)] = 0.0;
