@@ -5,6 +5,7 @@ works on validated arrays and is shared by the estimators and by `thresher.accel
 """
 
 import numbers
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -249,12 +250,26 @@ def fit_at(X, Y, alphas, *, l1_ratio, weights, settings, start=None):
 
 
 def over_splits(task, splits, threads):
-    """task(split) for each split, on `threads` threads (0: one per processor); in order."""
+    """task(split, callback) for each split, on `threads` threads (0: one per processor); in order.
+
+    The callback belongs into the task's library call: only the main thread hears of Ctrl-C, and by
+    it the others are told to stop.
+    """
+    stopped = threading.Event()
+
+    def callback(*_progress):
+        if stopped.is_set():
+            raise KeyboardInterrupt
+
     threads = min(threads or effective_n_jobs(-1), len(splits))
     if threads == 1:
-        return [task(split) for split in splits]
+        return [task(split, callback) for split in splits]
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(task, splits))
+        try:
+            return list(pool.map(lambda split: task(split, callback), splits))
+        except BaseException:
+            stopped.set()
+            raise
 
 
 def set_linear_attributes(estimator, fits, y, dtype):

@@ -115,7 +115,7 @@ def squared_error_of_splits(X, Y, weights, splits, grid, l1_ratios, settings):
     n_responses, n_ratios, n_alphas = Y.shape[1], len(l1_ratios), grid.shape[1]
     inner = replace(settings, n_jobs=1)
 
-    def errors_of(split):
+    def errors_of(split, callback):
         train, test = split
         w_train = None if weights is None else weights[train]
         X_train, Y_train, X_test = X[train], Y[train], X[test]
@@ -125,6 +125,7 @@ def squared_error_of_splits(X, Y, weights, splits, grid, l1_ratios, settings):
             l1_ratio=l1_ratios,
             lambda_grid=grid,
             sample_weight=w_train,
+            callback=callback,
             **inner.keywords(X_train.shape, n_responses * n_ratios * n_alphas),
         )
         check_ended_well(model, inner.tol, null_loss(Y_train, w_train, inner.intercept))

@@ -297,7 +297,7 @@ def choose_by_splits(estimator, X, y, weights, alphas, scorer, routed, settings)
     descending = np.argsort(-alphas, kind="stable")
     inner = replace(settings, n_jobs=1)
 
-    def scores_of(split):
+    def scores_of(split, callback):
         train, test = split
         w_train = None if weights is None else weights[train]
         total = float(len(train) if weights is None else w_train.sum())
@@ -308,6 +308,7 @@ def choose_by_splits(estimator, X, y, weights, alphas, scorer, routed, settings)
             l1_ratio=0.0,
             lambda_grid=alphas[descending] / total,
             sample_weight=w_train,
+            callback=callback,
             **inner.keywords(X_train.shape, Y.shape[1] * len(alphas)),
         )
         check_ended_well(model, inner.tol, null_loss(Y_train, w_train, inner.intercept))

@@ -1,5 +1,10 @@
 """LassoCV, ElasticNetCV, Ridge and RidgeCV: scikit-learn's conventions, several responses."""
 
+import os
+import signal
+import threading
+import time
+
 import numpy as np
 import pytest
 import sklearn.linear_model
@@ -227,3 +232,22 @@ def test_n_by_1_response_of_the_drop_in_warns_as_scikit_learn_does(data):
         fit_elastic_net_cv(
             sklearn.linear_model.LassoCV(alphas=3), X, Y[:, :1], None, {}, [1.0], several=False
         )
+
+
+def test_interrupt_stops_all_splits():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2000))
+    Y = X[:, :1] + rng.normal(size=(300, 400))
+    model = thresher.LassoCV(cv=ShuffleSplit(4, random_state=0), n_jobs=2)
+    pressed = []
+
+    def press():
+        pressed.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(1.0, press)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y)
+    waited = time.monotonic() - pressed[0]
+    assert waited < 3.0
