@@ -252,8 +252,8 @@ def fit_at(X, Y, alphas, *, l1_ratio, weights, settings, start=None):
 def over_splits(task, splits, threads):
     """task(split, callback) for each split, on `threads` threads (0: one per processor); in order.
 
-    The callback belongs into the task's library call: only the main thread hears of Ctrl-C, and by
-    it the others are told to stop.
+    The task hands the callback to the library and calls it between its own steps: only the main
+    thread hears of Ctrl-C, and by it the others are told to stop.
     """
     stopped = threading.Event()
 

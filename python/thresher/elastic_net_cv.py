@@ -132,6 +132,7 @@ def squared_error_of_splits(X, Y, weights, splits, grid, l1_ratios, settings):
         w_test = None if weights is None else weights[test]
         out = np.empty((n_responses, n_ratios, n_alphas))
         for r in range(n_responses):
+            callback()
             fits = np.arange(n_ratios * n_alphas) + r * n_ratios * n_alphas
             predicted = X_test @ coefficients(model, fits).T + model.intercept[r].ravel()
             squares = (Y[test, r, np.newaxis] - predicted) ** 2

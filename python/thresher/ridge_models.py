@@ -316,6 +316,7 @@ def choose_by_splits(estimator, X, y, weights, alphas, scorer, routed, settings)
         X_test, y_test = X[test], y[test]
         out = np.empty(len(alphas))
         for place, k in enumerate(descending):
+            callback()
             fits = np.arange(Y.shape[1]) * len(alphas) + place
             predictor = Ridge(alpha=alphas[k], fit_intercept=inner.intercept)
             predictor.n_features_in_ = X.shape[1]

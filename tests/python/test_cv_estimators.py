@@ -163,6 +163,16 @@ def test_ridge_satisfies_its_normal_equations(shape, weighted, fit_intercept):
     assert np.all(model.dual_gap_ < 1e-20)
 
 
+def test_ridge_certificate_is_in_units_of_its_sum(data):
+    X, Y, weights = data
+    ridge = thresher.Ridge(alpha=2.0).fit(X, Y, sample_weight=weights)
+    total = weights.sum()
+    same = thresher.ElasticNet(alpha=2.0 / total, l1_ratio=0.0).fit(X, Y, sample_weight=weights)
+    np.testing.assert_array_equal(ridge.coef_, same.coef_)
+    np.testing.assert_allclose(ridge.dual_gap_, 2.0 * total * same.dual_gap_, rtol=1e-12)
+    assert np.all(ridge.dual_gap_ > 0)
+
+
 def test_ridge_refuses_what_scikit_learn_refuses(data):
     X, Y, _ = data
     with pytest.raises(ValueError, match="penalties do not correspond: 2 != 3"):
@@ -200,7 +210,7 @@ def test_ridge_cv_is_scikit_learns(parameters, weighted, one, n_features):
     if one and parameters == {"scoring": "r2", "alpha_per_target": True}:
         pytest.skip("scikit-learn 1.9 takes two indices of a vector here")
     Y = Y[:, 0] if one else Y
-    alphas = [3.0, 0.1, 300.0, 30.0]  # in no order
+    alphas = [3.0, 0.1, 300.0, 30.0, 1.0]  # in no order
     ours = thresher.RidgeCV(alphas=alphas, **parameters).fit(X, Y, sample_weight=weights)
     theirs = sklearn.linear_model.RidgeCV(alphas=alphas, **parameters)
     theirs.fit(X, Y, sample_weight=weights)
@@ -250,4 +260,4 @@ def test_interrupt_stops_all_splits():
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, Y)
     waited = time.monotonic() - pressed[0]
-    assert waited < 3.0
+    assert waited < 5.0  # all splits take 20 s
