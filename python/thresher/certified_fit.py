@@ -7,7 +7,7 @@ works on validated arrays and is shared by the estimators and by `thresher.accel
 import numbers
 import threading
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -265,11 +265,20 @@ def over_splits(task, splits, threads):
     if threads == 1:
         return [task(split, callback) for split in splits]
     with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(task, split, callback) for split in splits]
+        pending = set(futures)
         try:
-            return list(pool.map(lambda split: task(split, callback), splits))
+            # In short waits: a signal does not end a wait if its handler was set to restart calls,
+            # as polars sets it.
+            while pending:
+                done, pending = wait(pending, timeout=0.1, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
         except BaseException:
             stopped.set()
+            pool.shutdown(cancel_futures=True)
             raise
+        return [future.result() for future in futures]
 
 
 def set_linear_attributes(estimator, fits, y, dtype):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import thresher.accel
+
 PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "python").glob("*.md"))
 MODULES = ("elastic_net", "elastic_net_cv", "ridge_models")
 
@@ -19,5 +21,6 @@ def test_docstrings(name):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages(page):
+    thresher.accel.reset_counts()
     found = doctest.testfile(str(page), module_relative=False)
     assert found.failed == 0
