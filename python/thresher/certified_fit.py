@@ -128,7 +128,7 @@ class Settings:
         }
         if self.max_iter is not None:
             # A visit may change the whole support, of up to min(n, p) features; the engine counts
-            # changes, and in one of them up to eight features enter.
+            # changes, and in one of them eight features may enter (or more, into a large support).
             out["max_iterations"] = int(self.max_iter) * -(-min(shape) // 8)
         return out
 

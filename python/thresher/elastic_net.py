@@ -346,7 +346,7 @@ class ElasticNet(sklearn.linear_model.ElasticNet):
         Upper bound of the distance to the optimum in units of the objective, recomputed in double
         from X, y and the coefficients.
     n_iter_ : int or list of int
-        Changes of the support that the solver made.
+        Changes of the support, or Newton steps, that the solver made.
     sparse_coef_ : sparse array of shape (1, n_features) or (n_responses, n_features)
         `coef_`, sparse.
     n_features_in_ : int

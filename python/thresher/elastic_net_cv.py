@@ -340,7 +340,7 @@ class ElasticNetCV(_SeveralResponses, sklearn.linear_model.ElasticNetCV):
     dual_gap_ : float or ndarray of shape (n_responses,)
         Certificate of the final fit in units of the objective, recomputed in double.
     n_iter_ : int or list of int
-        Changes of the support on the way from zero to the final fit.
+        Changes of the support, or Newton steps, on the way from zero to the final fit.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features_in_,)
