@@ -2,10 +2,15 @@
 """Draws the pictures of docs/python from the data sets in tests/data.
 
 make_images.py [FOLDER]    the default is docs/python/images
+
+The pictures of the report need chromium and are left out, with a word, where it is missing.
 """
 
 import pathlib
+import shutil
+import subprocess
 import sys
+import tempfile
 
 import matplotlib
 import numpy as np
@@ -68,10 +73,37 @@ def draw(folder):
     return golub
 
 
+def photograph(result, folder):
+    """The report as a browser shows it, light and dark."""
+    if shutil.which("chromium") is None:
+        print("no chromium: the pictures of the report are left out")
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        page = pathlib.Path(scratch) / "report.html"
+        result.report(page, title="Leukaemia: nine responses")
+        for name, scheme in (("report", "1"), ("report_dark", "0")):
+            subprocess.run(
+                [
+                    *("chromium", "--headless", "--no-sandbox", "--disable-gpu"),
+                    f"--user-data-dir={scratch}/browser",
+                    "--hide-scrollbars",
+                    "--window-size=1400,1320",
+                    "--virtual-time-budget=3000",
+                    f"--blink-settings=preferredColorScheme={scheme}",
+                    f"--screenshot={folder / name}.png",
+                    page.as_uri() + "#4",
+                ],
+                capture_output=True,
+                check=True,
+            )
+            file = folder / f"{name}.png"
+            print(f"{file}: {file.stat().st_size / 1024:.0f} KiB")
+
+
 def main():
     folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "docs/python/images")
     folder.mkdir(parents=True, exist_ok=True)
-    draw(folder)
+    photograph(draw(folder), folder)
 
 
 if __name__ == "__main__":

@@ -947,12 +947,17 @@ def fit_ranges(
 
 
 def null_variance(result: PathResult) -> np.ndarray:
-    """Variance of each response, [y]^2, read off a fit without features; NaN where there is none.
+    """Variance of each response, [y]^2, read off a fit that is all but empty; NaN without one.
 
-    Such a fit's objective is half the variance. Shape (R,).
+    A fit with objective P that explains the share d of the variance V has P <= V/2 (it is no worse
+    than no features) and P >= (1 - d) V/2 (the penalty is no gain): d bounds the relative error.
+
+    Returns
+    -------
+    array of shape (R,)
     """
-    empty = (result.n_nonzero == 0) & (result.deviance == 0)
-    values = np.where(empty, 2 * result.objective, np.nan)
-    flat = values.reshape(result.n_responses, -1)
-    first = np.argmax(np.isfinite(flat), axis=1)
-    return flat[np.arange(result.n_responses), first]
+    deviance = result.deviance.reshape(result.n_responses, -1)
+    objective = result.objective.reshape(result.n_responses, -1)
+    first = np.argmin(np.where(np.isfinite(deviance), abs(deviance), np.inf), axis=1)
+    rows = np.arange(result.n_responses)
+    return np.where(abs(deviance[rows, first]) < 1e-6, 2 * objective[rows, first], np.nan)

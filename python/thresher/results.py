@@ -234,6 +234,26 @@ class PathResult:
             }
         )
 
+    def report(
+        self, path: str | os.PathLike[str], *, title: str = "", max_bytes: int = 20_000_000
+    ) -> None:
+        """Write a page for the browser with tables and charts of every response.
+
+        The page holds all it needs and fetches nothing.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file to write.
+        title : str
+        max_bytes : int
+            Size to stay within: of many responses fewer coefficient paths and fewer points of the
+            curves are kept (the page says how many), but at least 2 kB each.
+        """
+        from .html_report import write_report
+
+        write_report(self, path, title=title, max_bytes=max_bytes)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a model file (``docs/model_file.md``); an old file stays until it is complete."""
         self._model.save(os.fspath(path))
