@@ -10,10 +10,15 @@ if(NOT TARGET thresher::openblas)
     PATHS /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-serial NO_DEFAULT_PATH
     DOC "Static library of the serial OpenBLAS")
   if(THRESHER_OPENBLAS_LIBRARY)
+    # A wheel must not need gfortran's run time on the machine it is installed on.
+    set(fortran gfortran)
+    if(THRESHER_PYTHON)
+      set(fortran "-Wl,-Bstatic;gfortran;quadmath;-Wl,-Bdynamic")
+    endif()
     add_library(thresher::openblas STATIC IMPORTED GLOBAL)
     set_target_properties(thresher::openblas PROPERTIES
       IMPORTED_LOCATION "${THRESHER_OPENBLAS_LIBRARY}"
       INTERFACE_LINK_LIBRARIES
-      "-Wl,--wrap=blas_memory_alloc;-Wl,--wrap=blas_memory_free;gfortran;m")
+      "-Wl,--wrap=blas_memory_alloc;-Wl,--wrap=blas_memory_free;${fortran};m")
   endif()
 endif()
