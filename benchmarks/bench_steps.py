@@ -2,7 +2,7 @@
 """Runs step_benchmarks and prints one table: each step against the measured ceilings.
 
 The record (raw results, machine, commit, ceilings) goes to build/bench/steps.json with the table
-beside it; with --keep to benchmarks/results/steps/<date>.json. Exit code 1 if a step was wrong.
+beside it; with --keep to benchmarks/results/steps/steps-<date>.json. Exit code 1 if a step was wrong.
 Standard library only.
 """
 
@@ -145,7 +145,7 @@ def main():
     record = record_of(options, results)
     path = options.output / "steps.json"
     if options.keep:
-        path = ROOT / "benchmarks" / "results" / "steps" / f"{record['date'][:10]}.json"
+        path = ROOT / "benchmarks" / "results" / "steps" / f"steps-{record['date'][:10]}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n")
     path.with_suffix(".md").write_text(table(record))
