@@ -35,7 +35,10 @@ def _to_numpy(data: Any) -> np.ndarray:
         if int(data.__dlpack_device__()[0]) not in _HOST_DEVICES:
             return _device_to_host(data)
         if not hasattr(data, "to_numpy"):  # a table's __dlpack__ is for its numbers alone
-            return np.from_dlpack(data)
+            try:
+                return np.from_dlpack(data)
+            except (BufferError, RuntimeError) as error:  # bfloat16, gradients that are recorded
+                raise TypeError(f"{type(data).__name__} cannot be read: {error}") from error
     values = np.asarray(data)
     if values.dtype == object and hasattr(data, "to_numpy"):
         with contextlib.suppress(TypeError):  # pandas' nullable columns; others take no na_value

@@ -218,6 +218,15 @@ def test_dlpack_on_the_host_is_not_copied(data):
     same_fit(thresher.fit_path(DlpackOnly(X), DlpackOnly(Y)), thresher.fit_path(X, Y))
 
 
+def test_dlpack_that_numpy_cannot_read_is_refused(data):
+    class Refuses(DlpackOnly):
+        def __dlpack__(self, **keywords):
+            raise BufferError("a gradient is recorded")
+
+    with pytest.raises(TypeError, match="Refuses cannot be read: a gradient is recorded"):
+        thresher.fit_path(Refuses(data[0]), data[1])
+
+
 @pytest.mark.parametrize("wrapped", [lambda X: DlpackOnly(X, (2, 0)), OnDevice])
 def test_dlpack_on_a_device_is_copied_to_the_host(data, wrapped):
     X, Y = data
