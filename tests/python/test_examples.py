@@ -8,7 +8,8 @@ import pytest
 
 import thresher.accel
 
-PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "python").glob("*.md"))
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "docs" / "python").glob("*.md"))
 MODULES = ("elastic_net", "elastic_net_cv", "ridge_models")
 
 
@@ -20,7 +21,11 @@ def test_docstrings(name):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_pages(page):
+def test_pages(page, tmp_path, monkeypatch):
+    # They read tests/data, and what they write stays out of the tree.
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
     thresher.accel.reset_counts()
     found = doctest.testfile(str(page), module_relative=False)
     assert found.failed == 0
