@@ -68,6 +68,8 @@ def page_data(result: PathResult, max_bytes: int) -> dict[str, Any]:
     rows = np.arange(n_responses)
     lambdas, gaps = result.lambdas[rows, ratio], result.gap[rows, ratio]
     computed = np.isfinite(gaps) & (lambdas > 0)
+    if cv is not None:
+        computed = computed & np.isfinite(cv.cv_error[rows, ratio])
     extent = _extent(result, int(computed.sum(axis=1).max(initial=1)), max_bytes)
 
     curves, path_values, path_features, chosen_features, chosen_values = [], [], [], [], []
@@ -178,34 +180,36 @@ def _columns(
     union: np.ndarray,
 ) -> dict[str, np.ndarray]:
     rows = np.arange(result.n_responses)
-    computed = result.status != "not computed"
-    bad = (computed & ~result.converged).reshape(result.n_responses, -1).sum(axis=1)
-    gap = np.where(np.isfinite(result.gap), result.gap, -np.inf)
-    worst = gap.reshape(result.n_responses, -1).max(axis=1)
+    computed = np.isfinite(result.gap).reshape(result.n_responses, -1)
+    # Of a stopped run some responses have nothing to tell.
+    known = computed.any(axis=1)
+    bad = (computed & ~result.converged.reshape(computed.shape)).sum(axis=1)
+    worst = np.where(computed, result.gap.reshape(computed.shape), -np.inf).max(axis=1)
     columns = {
-        "gap": np.where(worst >= 0, worst, np.nan),
-        "bad": bad,
+        "gap": np.where(known, worst, np.nan),
+        "bad": np.where(known, bad, np.nan),
         "used": used,
         "union": union,
     }
     if cv is None:
         at = (rows, last[:, 0], last[:, 1])
-        return {**columns, "features": result.n_nonzero[at], "deviance": result.deviance[at]}
+        features = np.where(known, result.n_nonzero[at], np.nan)
+        return {**columns, "features": features, "deviance": result.deviance[at]}
     variance = null_variance(result)
     error = cv.at(cv.cv_error, "best")
-    known = variance > 0
+    varies = variance > 0
     return {
         **columns,
         "l1_ratio": cv.l1_ratio_best,
         "lambda_best": cv.lambda_best,
         "lambda_1se": cv.lambda_1se,
-        "features": cv.at(cv.n_nonzero, "best"),
-        "features_1se": cv.at(cv.n_nonzero, "1se"),
+        "features": np.where(known, cv.at(cv.n_nonzero, "best"), np.nan),
+        "features_1se": np.where(known, cv.at(cv.n_nonzero, "1se"), np.nan),
         "cv_error": error,
         "cv_se": cv.at(cv.cv_se, "best"),
         "train_error": cv.at(cv.train_error, "best"),
         "variance": variance,
-        "r2": np.where(known, 1 - error / np.where(known, variance, 1.0), np.nan),
+        "r2": np.where(varies, 1 - error / np.where(varies, variance, 1.0), np.nan),
         "boundary": cv.boundary,
     }
 
@@ -229,8 +233,10 @@ def _summary(
         lead += f", {cv.n_folds} folds included"
     if "solve_seconds" in stats:
         lead += f", in {stats['solve_seconds']:.3g} s on {_counted(stats['threads'], 'thread')}"
-    open_fits = int(stats.get("n_not_converged", columns["bad"].sum()))
-    worst = stats.get("worst_gap", np.nanmax(columns["gap"], initial=0.0))
+    open_fits = int(stats.get("n_not_converged", np.nansum(columns["bad"])))
+    worst = stats.get(
+        "worst_gap", np.max(columns["gap"], initial=0.0, where=np.isfinite(columns["gap"]))
+    )
     tol = _tolerance(result)
     tiles = [
         _tile("good" if open_fits == 0 else "", f"{worst:.2g}", "worst relative gap of all fits"),
@@ -242,7 +248,9 @@ def _summary(
         known = columns["r2"][np.isfinite(columns["r2"])]
         r2 = f"{np.median(known):.3g}" if len(known) else "–"
         tiles.append(_tile("", r2, "median R² of held-out rows" if len(known) != 1 else "R²"))
-        tiles.append(_tile("", f"{np.median(columns['features']):.3g}", "features at best, median"))
+        counts = columns["features"][np.isfinite(columns["features"])]
+        features = f"{np.median(counts):.3g}" if len(counts) else "–"
+        tiles.append(_tile("", features, "features at best, median"))
         many = len(responses)
         for where, text in (
             (
@@ -256,7 +264,8 @@ def _summary(
             if where.any():
                 notes.append(_note("", f"{int(where.sum()):,} of {many:,}: {text}."))
     if result.interrupted:
-        notes.append(_note("", "The run was stopped before its end; the page shows what it has."))
+        left = int(np.isnan(columns["gap"]).sum())
+        notes.append(_note("", f"The run was stopped; {left:,} responses have no fit."))
     if stats.get("device_note"):
         notes.append(_note("plain", f"Device {stats['device']}: {stats['device_note']}."))
     footer = f"Written by thresher {_core.__version__}. Kept of each response: "

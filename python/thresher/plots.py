@@ -49,7 +49,10 @@ class _Grid(NamedTuple):
         return values[self.response, self.l1_ratio][self.shown]
 
 
-def _grid(result: PathResult, response: int | str, l1_ratio: int | None) -> _Grid:
+def _grid(
+    result: PathResult, response: int | str, l1_ratio: int | None, *, cv: bool = False
+) -> _Grid:
+    """The fits of one response that can be shown; with `cv` those that have an error, too."""
     names = result._names()[1]
     if isinstance(response, str):
         if response not in names:
@@ -61,6 +64,8 @@ def _grid(result: PathResult, response: int | str, l1_ratio: int | None) -> _Gri
     l1_ratio = range(len(result.l1_ratio))[l1_ratio]
     lambdas = result.lambdas[response, l1_ratio]
     shown = (lambdas > 0) & np.isfinite(result.gap[response, l1_ratio])
+    if cv and isinstance(result, CvResult):
+        shown = shown & np.isfinite(result.cv_error[response, l1_ratio])
     if not shown.any():
         raise ValueError(f"response {names[response]}: no fit with a lambda above 0 was computed")
     title = names[response]
@@ -367,7 +372,7 @@ class CvCurveDisplay:
     ) -> CvCurveDisplay:
         """Draw the curve of one response; parameters as in `CoefPathDisplay.from_result`."""
         result = _needs_cv(result, "CvCurveDisplay")
-        grid = _grid(result, response, l1_ratio)
+        grid = _grid(result, response, l1_ratio, cv=True)
         best, one_se = _choices(result, grid)
         null = null_variance(result)[grid.response]
         return cls(
@@ -597,7 +602,7 @@ class TrainValidationDisplay:
     ) -> TrainValidationDisplay:
         """Draw both errors of one response; parameters as in `CoefPathDisplay.from_result`."""
         result = _needs_cv(result, "TrainValidationDisplay")
-        grid = _grid(result, response, l1_ratio)
+        grid = _grid(result, response, l1_ratio, cv=True)
         best, one_se = _choices(result, grid)
         return cls(
             lambdas=grid.lambdas,
@@ -847,11 +852,14 @@ class ConvergenceDisplay:
         ----------
         result : PathResult or CvResult
         response : int or str, optional
-            None: all responses, as points.
+            None: all responses that have a fit, as points.
         l1_ratio : int, optional
         ax : matplotlib axes, optional
         """
-        chosen = range(result.n_responses) if response is None else [response]
+        chosen: Any = [response]
+        if response is None:
+            done = np.isfinite(result.gap).reshape(result.n_responses, -1).any(axis=1)
+            chosen = np.flatnonzero(done) if done.any() else [0]
         grids = [_grid(result, r, l1_ratio) for r in chosen]
         tol = result.metadata.get("tol", "")
         count = sum(len(grid.lambdas) for grid in grids)

@@ -149,10 +149,32 @@ def test_other_results(tmp_path):
         assert data["has_cv"] == hasattr(made, "cv_error")
 
 
+def test_a_stopped_run_shows_what_it_has(tmp_path):
+    X = np.random.default_rng(4).standard_normal((60, 40))
+    Y = X @ np.random.default_rng(5).standard_normal((40, 50))
+    for limit in (1e-9, 0.05):
+        stopped = thresher.cross_validate(X, Y, time_limit=limit, threads=1)
+        stopped.report(tmp_path / "page.html")
+        data = json.loads(Tags((tmp_path / "page.html").read_text()).data)
+        gap, bad, features = (
+            numbers(data["columns"][key], "<f8") for key in ("gap", "bad", "features")
+        )
+        absent = ~np.isfinite(stopped.gap).any(axis=(1, 2))
+        for column in (gap, bad, features):
+            np.testing.assert_array_equal(np.isnan(column), absent)
+        texts = " ".join(note["text"] for note in data["notes"])
+        assert (f"{absent.sum()} responses have no fit" in texts) == stopped.interrupted
+        assert not any("nan" in tile["value"] for tile in data["tiles"])
+        if limit < 1e-6:
+            assert absent.all()
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 def test_the_page_in_a_browser(result, tmp_path):
     file = tmp_path / "page.html"
-    for made, charts in ((result[0], 4), (thresher.fit_path(np.eye(9), np.arange(9.0)), 3)):
+    X, y = np.eye(9), np.arange(9.0)
+    stopped = thresher.cross_validate(X, y, folds=3, time_limit=1e-9)
+    for made, charts in ((result[0], 4), (thresher.fit_path(X, y), 3), (stopped, 0)):
         made.report(file, title="a page")
         # The error of a script would end up in the title.
         text = file.read_text().replace(

@@ -152,6 +152,10 @@ def test_edges(result):
         plots.CvCurveDisplay.from_estimator(thresher.Lasso())
     with pytest.raises(ValueError, match="lambda above 0"):
         plots.ConvergenceDisplay.from_result(thresher.fit_path(X[:, :9], Y, lambda_grid=[0.0]))
+    stopped = thresher.cross_validate(X, Y, time_limit=1e-9)
+    for display in (plots.CvCurveDisplay, plots.ConvergenceDisplay):
+        with pytest.raises(ValueError, match="no fit"):
+            display.from_result(stopped)
     single = thresher.fit_path(X, Y, lambda_grid=[0.5])
     for display in (
         plots.CoefPathDisplay,
