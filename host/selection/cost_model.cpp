@@ -23,8 +23,8 @@ constexpr double kFitSeconds = 3e-5;  // what any fit costs, however small
 constexpr double kVectorRate = 4e9;   // dot products and updates out of cache
 
 // Gram mode pays p^2 n once for each distinct w and p per change afterwards; residual mode pays n p
-// per pass. With n >= 2 p the Gram matrix is smaller than X and paths on it are cheaper, if enough of
-// them share it. Processor ms, gram against residual mode: 5,000 x 500, one lambda 36 and 16, 10
+// per pass. With n >= 2 p the Gram matrix is smaller than X and paths on it are cheaper, if enough
+// of them share it. Processor ms, gram against residual mode: 5,000 x 500, one lambda 36 and 16, 10
 // lambdas to 0.03 lambda_max 37 and 38, 100 to 0.01 57 and 108; 20,000 x 1,000: 463 and 90, 470 and
 // 124, 518 and 592.
 constexpr Index kGramRowsPerColumn = 2;
