@@ -30,7 +30,7 @@ ROWS = workloads.SCRATCH / "rows"
 SOLUTIONS = workloads.SCRATCH / "solutions"
 RESULTS = workloads.ROOT / "benchmarks" / "results" / "peers"
 
-CAP = 600.0  # seconds for one call, and for one warm-up
+CAP = 600.0  # default of --cap: seconds for one call, and for one warm-up
 FAST = 5.0  # calls below this run in rounds
 ROUND_BUDGET = 100.0  # seconds of all rounds of a batch
 OURS, OUR_TOL = tables.OURS, tables.OUR_TOL
@@ -119,6 +119,7 @@ class Worker:
                 start_new_session=True,
             )
         self.pending = b""
+        self.cap = options.cap
 
     def receive(self, seconds):
         deadline = time.monotonic() + seconds
@@ -141,10 +142,10 @@ class Worker:
             )
         return said
 
-    def ask(self, words, seconds=CAP):
+    def ask(self, words, seconds=None):
         self.process.stdin.write(f"{words}\n".encode())
         self.process.stdin.flush()
-        return self.receive(seconds)
+        return self.receive(seconds or self.cap)
 
     def kill(self):
         try:
@@ -177,6 +178,7 @@ class Row:
         self.record = {
             "workload": workload.name,
             "key": self.key,
+            "cap": options.cap,
             "solver": solver,
             "tol": tol,
             "threads": workload.threads,
@@ -186,10 +188,12 @@ class Row:
         }
 
     def done(self, versions):
-        """The record on disk if it answers the same question with the same versions."""
+        """Is the record on disk an answer to the same question by the same versions?"""
         if not self.path.exists():
             return False
         record = json.loads(self.path.read_text())
+        if record["status"] == "capped" and record["cap"] < self.options.cap:
+            return False
         return record["key"] == self.key and record["versions"] == versions
 
     def start(self):
@@ -201,7 +205,7 @@ class Row:
             self.responses,
             self.workload.threads,
         )
-        self.record["versions"] = self.worker.receive(CAP)["versions"]
+        self.record["versions"] = self.worker.receive(self.options.cap)["versions"]
 
     def run(self):
         said = self.worker.ask("run")
@@ -336,7 +340,7 @@ def run_batch(batch, capped, repeats):
             if "status" in row.record:
                 continue
             if row.solver in capped:
-                raise Failed("capped", f">= {CAP:.0f} s at a looser tolerance")
+                raise Failed("capped", f">= {row.options.cap:.0f} s at a looser tolerance")
             if row.worker is None:
                 row.start()
             wall = row.run()
@@ -353,7 +357,7 @@ def run_batch(batch, capped, repeats):
                 capped.add(row.solver)
             row.finish(*failure.args)
     rounds = min(repeats, max(3, int(ROUND_BUDGET / sum(wall for wall, _ in fast)))) if fast else 0
-    if fast and max(wall for wall, _ in fast) > CAP / 20:
+    if fast and max(wall for wall, _ in fast) > batch[0].options.cap / 20:
         rounds = 1
     for _ in range(rounds - 1):
         for _, row in fast:
@@ -470,7 +474,7 @@ def merge(chosen, options):
         "modified": bool(output_of("git", "status", "--porcelain", "--untracked-files=no")),
         "machine": machine(),
         "cpu_used": options.cpu,
-        "cap": CAP,
+        "cap": options.cap,
         "versions": package_versions(options.command),
         "rows": rows,
     }
@@ -539,6 +543,9 @@ def main():
         "--minutes",
         type=float,
         help="begin no workload after this (default: 8, with --full 100)",
+    )
+    parser.add_argument(
+        "--cap", type=float, default=CAP, help="seconds after which a call is ended (default: 600)"
     )
     options = parser.parse_args()
     if options.minutes is None:
