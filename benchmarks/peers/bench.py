@@ -192,7 +192,7 @@ class Row:
         if not self.path.exists():
             return False
         record = json.loads(self.path.read_text())
-        if record["status"] == "capped" and record["cap"] < self.options.cap:
+        if record["status"] == "capped" and record.get("cap", CAP) < self.options.cap:
             return False
         return record["key"] == self.key and record["versions"] == versions
 

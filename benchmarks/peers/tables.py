@@ -57,8 +57,8 @@ def close_peer(rows):
 
 def least_cap(rows, report):
     """What is known of peers that hit the cap: none of them was faster than it."""
-    capped = any(r["status"] == "capped" for r in rows if r["solver"] != OURS)
-    return report["cap"] if capped else None
+    capped = [r for r in rows if r["status"] == "capped" and r["solver"] != OURS]
+    return min((r.get("cap", report["cap"]) for r in capped), default=None)
 
 
 def seconds(row):
