@@ -572,7 +572,8 @@ def main():
     page = workloads.SCRATCH / "benchmarks.md"
     if options.publish:
         RESULTS.mkdir(parents=True, exist_ok=True)
-        (RESULTS / f"peers-{report['date'][:10]}.json").write_text(json.dumps(report, indent=1) + "\n")
+        raw = RESULTS / f"peers-{report['date'][:10]}.json"
+        raw.write_text(json.dumps(report, indent=1) + "\n")
         page = workloads.ROOT / "docs" / "benchmarks.md"
     write_pages(report, page)
     return 0
