@@ -8,7 +8,8 @@ when something is drawn (``pip install 'thresher[plots]'``).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -49,16 +50,21 @@ class _Grid(NamedTuple):
         return values[self.response, self.l1_ratio][self.shown]
 
 
-def _grid(
-    result: PathResult, response: int | str, l1_ratio: int | None, *, cv: bool = False
-) -> _Grid:
-    """The fits of one response that can be shown; with `cv` those that have an error, too."""
+def _response(result: PathResult, response: int | str) -> tuple[int, str]:
+    """Position and name of a response."""
     names = result._names()[1]
     if isinstance(response, str):
         if response not in names:
             raise ValueError(f"response must be one of the {len(names)} names, got {response!r}")
         response = names.index(response)
-    response = range(result.n_responses)[response]
+    return range(result.n_responses)[response], names[response]
+
+
+def _grid(
+    result: PathResult, response: int | str, l1_ratio: int | None, *, cv: bool = False
+) -> _Grid:
+    """The fits of one response that can be shown; with `cv` those that have an error, too."""
+    response, name = _response(result, response)
     if l1_ratio is None:
         l1_ratio = int(result.best[response, 0]) if isinstance(result, CvResult) else 0
     l1_ratio = range(len(result.l1_ratio))[l1_ratio]
@@ -67,8 +73,8 @@ def _grid(
     if cv and isinstance(result, CvResult):
         shown = shown & np.isfinite(result.cv_error[response, l1_ratio])
     if not shown.any():
-        raise ValueError(f"response {names[response]}: no fit with a lambda above 0 was computed")
-    title = names[response]
+        raise ValueError(f"response {name}: no fit with a lambda above 0 was computed")
+    title = name
     if len(result.l1_ratio) > 1:
         title += f", l1_ratio {result.l1_ratio[l1_ratio]:g}"
     return _Grid(response, l1_ratio, shown, lambdas[shown], title)
@@ -193,6 +199,7 @@ def _spread(places: np.ndarray, room: float) -> np.ndarray:
     return means + offsets
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class CoefPathDisplay:
     """Coefficients of one response along lambda; the largest are named.
 
@@ -213,24 +220,13 @@ class CoefPathDisplay:
     lines_ : list of Line2D
     """
 
-    def __init__(
-        self,
-        *,
-        lambdas: np.ndarray,
-        coef: np.ndarray,
-        names: list[str],
-        named: list[int],
-        best: Choice | None = None,
-        one_se: Choice | None = None,
-        title: str = "",
-    ) -> None:
-        self.lambdas = lambdas
-        self.coef = coef
-        self.names = names
-        self.named = named
-        self.best = best
-        self.one_se = one_se
-        self.title = title
+    lambdas: np.ndarray
+    coef: np.ndarray
+    names: list[str]
+    named: list[int]
+    best: Choice | None = None
+    one_se: Choice | None = None
+    title: str = ""
 
     @classmethod
     def from_result(
@@ -324,6 +320,7 @@ class CoefPathDisplay:
             )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class CvCurveDisplay:
     """Cross-validated error along lambda, with its standard error and both choices.
 
@@ -342,24 +339,13 @@ class CvCurveDisplay:
     band_ : the error band
     """
 
-    def __init__(
-        self,
-        *,
-        lambdas: np.ndarray,
-        error: np.ndarray,
-        se: np.ndarray,
-        best: Choice | None,
-        one_se: Choice | None,
-        null_error: float | None = None,
-        title: str = "",
-    ) -> None:
-        self.lambdas = lambdas
-        self.error = error
-        self.se = se
-        self.best = best
-        self.one_se = one_se
-        self.null_error = null_error
-        self.title = title
+    lambdas: np.ndarray
+    error: np.ndarray
+    se: np.ndarray
+    best: Choice | None
+    one_se: Choice | None
+    null_error: float | None = None
+    title: str = ""
 
     @classmethod
     def from_result(
@@ -466,6 +452,7 @@ class CvCurveDisplay:
         return self
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class FeatureCountDisplay:
     """Number of features that are used along lambda.
 
@@ -483,22 +470,12 @@ class FeatureCountDisplay:
     line_ : Line2D
     """
 
-    def __init__(
-        self,
-        *,
-        lambdas: np.ndarray,
-        n_features: np.ndarray,
-        best: Choice | None = None,
-        one_se: Choice | None = None,
-        limit: int | None = None,
-        title: str = "",
-    ) -> None:
-        self.lambdas = lambdas
-        self.n_features = n_features
-        self.best = best
-        self.one_se = one_se
-        self.limit = limit
-        self.title = title
+    lambdas: np.ndarray
+    n_features: np.ndarray
+    best: Choice | None = None
+    one_se: Choice | None = None
+    limit: int | None = None
+    title: str = ""
 
     @classmethod
     def from_result(
@@ -552,6 +529,7 @@ class FeatureCountDisplay:
         return self
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TrainValidationDisplay:
     """Training against validation error; where a model is too small or too large is shaded.
 
@@ -572,24 +550,13 @@ class TrainValidationDisplay:
     shades_ : dict of "underfitting" and "overfitting", each (larger, smaller lambda), where any
     """
 
-    def __init__(
-        self,
-        *,
-        lambdas: np.ndarray,
-        cv_error: np.ndarray,
-        cv_se: np.ndarray,
-        train_error: np.ndarray,
-        best: Choice | None = None,
-        one_se: Choice | None = None,
-        title: str = "",
-    ) -> None:
-        self.lambdas = lambdas
-        self.cv_error = cv_error
-        self.cv_se = cv_se
-        self.train_error = train_error
-        self.best = best
-        self.one_se = one_se
-        self.title = title
+    lambdas: np.ndarray
+    cv_error: np.ndarray
+    cv_se: np.ndarray
+    train_error: np.ndarray
+    best: Choice | None = None
+    one_se: Choice | None = None
+    title: str = ""
 
     @classmethod
     def from_result(
@@ -667,6 +634,7 @@ class TrainValidationDisplay:
         return self
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ResidualDisplay:
     """Residuals against fitted values.
 
@@ -682,13 +650,10 @@ class ResidualDisplay:
     points_ : PathCollection
     """
 
-    def __init__(
-        self, *, predicted: np.ndarray, residual: np.ndarray, how: str = "", title: str = ""
-    ) -> None:
-        self.predicted = predicted
-        self.residual = residual
-        self.how = how
-        self.title = title
+    predicted: np.ndarray
+    residual: np.ndarray
+    how: str = ""
+    title: str = ""
 
     @classmethod
     def from_result(
@@ -714,8 +679,7 @@ class ResidualDisplay:
             (``cross_validate(..., predictions=True)``), or else "best".
         ax : matplotlib axes, optional
         """
-        names = result._names()[1]
-        r = names.index(response) if isinstance(response, str) else response
+        r, name = _response(result, response)
         observed = np.asarray(Y, dtype=np.float64).reshape(len(Y), -1)[:, r]
         held_out = result.predictions if isinstance(result, CvResult) else None
         if choice is None and held_out is not None:
@@ -725,9 +689,7 @@ class ResidualDisplay:
                 raise ValueError("choice must be given for a result without cross-validation")
             predicted = result.predict(X, "best" if choice is None else choice)[:, r]
             how = "of the fit on all rows"
-        return cls.from_predictions(
-            observed, predicted, how=how, title=f"Residuals: {names[r]}", ax=ax
-        )
+        return cls.from_predictions(observed, predicted, how=how, title=f"Residuals: {name}", ax=ax)
 
     @classmethod
     def from_estimator(
@@ -799,6 +761,7 @@ class ResidualDisplay:
         return self
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ConvergenceDisplay:
     """The certificate of every fit: relative duality gap against the tolerance.
 
@@ -810,8 +773,6 @@ class ConvergenceDisplay:
         Duality gap over half the variance of the response; drawn at 1e-18 where it is less.
     converged : list of bool arrays
     tol : float, optional
-    highlight : int, optional
-        The line in front.
     title : str
 
     Attributes
@@ -820,22 +781,13 @@ class ConvergenceDisplay:
     lines_ : list of Line2D
     """
 
-    FLOOR = 1e-18
+    FLOOR: ClassVar[float] = 1e-18
 
-    def __init__(
-        self,
-        *,
-        lambdas: list[np.ndarray],
-        gaps: list[np.ndarray],
-        converged: list[np.ndarray],
-        tol: float | None = None,
-        title: str = "",
-    ) -> None:
-        self.lambdas = lambdas
-        self.gaps = gaps
-        self.converged = converged
-        self.tol = tol
-        self.title = title
+    lambdas: list[np.ndarray]
+    gaps: list[np.ndarray]
+    converged: list[np.ndarray]
+    tol: float | None = None
+    title: str = ""
 
     @classmethod
     def from_result(
