@@ -118,6 +118,15 @@ _CV_OPTIONS = """seed : int
     keep_chosen : bool
         Keep the coefficients of both choices alone."""
 
+_ERRORS = """ValueError, TypeError
+        For bad input, naming the argument, the rule and the value.
+    MemoryError
+        If not even one response fits the memory limit.
+    DeviceError
+        Only for device "cuda".
+    Interrupted
+        On Ctrl-C, within a second; a KeyboardInterrupt with what is finished in `result`."""
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -130,6 +139,7 @@ def _documented(options: type) -> Callable[[_Function], _Function]:
             .replace("{common}", _COMMON)
             .replace("{options}", _OPTIONS)
             .replace("{cv_options}", _CV_OPTIONS)
+            .replace("{errors}", _ERRORS)
         )
         signature = inspect.signature(function)
         defaults = _core.defaults()
@@ -226,14 +236,7 @@ def fit_path(
 
     Raises
     ------
-    ValueError, TypeError
-        For bad input, naming the argument, the rule and the value.
-    MemoryError
-        If not even one response fits the memory limit.
-    DeviceError
-        Only for device "cuda".
-    Interrupted
-        On Ctrl-C, within a second; a KeyboardInterrupt with what is finished in `result`.
+    {errors}
     """
     call = _prepare(
         "fit_path", X, Y, cast(dict, options), FitOptions, feature_names, response_names
@@ -274,14 +277,7 @@ def cross_validate(
 
     Raises
     ------
-    ValueError, TypeError
-        For bad input, naming the argument, the rule and the value.
-    MemoryError
-        If not even one response fits the memory limit.
-    DeviceError
-        Only for device "cuda".
-    Interrupted
-        On Ctrl-C, within a second; a KeyboardInterrupt with what is finished in `result`.
+    {errors}
     """
     call = _prepare(
         "cross_validate", X, Y, cast(dict, options), CvOptions, feature_names, response_names
