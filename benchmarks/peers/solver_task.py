@@ -99,3 +99,51 @@ class Solver:
 
     def close(self):
         """Removes what the solver left on disk, ends its process."""
+
+
+class PathLoop(Solver):
+    """A path for each response, one after the other. Adapters say how one is fitted."""
+
+    def prepare(self, X):
+        """What fit() takes in place of X (n, p); done once for all responses, on the clock."""
+        return X
+
+    def fit(self, prepared, y, grid):
+        """(intercepts (L), coef (p, L)) of one response."""
+        raise NotImplementedError
+
+    def run(self):
+        task = self.task
+        X = self.prepare(task.X)
+        self.fits = [self.fit(X, y, grid) for y, grid in zip(task.Y.T, task.grid)]
+
+    def solution(self):
+        intercept, coef = zip(*self.fits)
+        return Solution(self.task.grid, np.array(intercept), list(coef))
+
+
+class FoldLoop(PathLoop):
+    """Cross-validation for solvers that only fit paths: the folds, then a path to the best lambda."""
+
+    def run(self):
+        task = self.task
+        self.fits, self.error, self.best = [], [], []
+        X = self.prepare(task.X)
+        splits = [
+            (self.prepare(np.asfortranarray(task.X[train])), train, task.X[held], held)
+            for train, held in task.splits()
+        ]
+        for y, grid in zip(task.Y.T, task.grid):
+            squares = np.zeros(len(grid))
+            for X_train, train, X_held, held in splits:
+                intercept, coef = self.fit(X_train, y[train], grid)
+                squares += ((y[held, None] - X_held @ coef - intercept) ** 2).sum(axis=0)
+            best = int(squares.argmin())
+            intercept, coef = self.fit(X, y, grid[: best + 1])
+            self.fits.append((intercept[-1:], coef[:, -1:]))
+            self.error.append(squares / len(y))
+            self.best.append(best)
+
+    def solution(self):
+        path = super().solution()
+        return dataclasses.replace(path, cv_error=np.array(self.error), best=np.array(self.best))

@@ -9,7 +9,7 @@ down to the best lambda.
 import celer
 import numpy as np
 from celer import ElasticNet, Lasso, celer_path
-from solver_task import Solution, Solver
+from solver_task import FoldLoop, PathLoop, Solution, Solver
 
 WARM_UP = True
 
@@ -22,12 +22,13 @@ def stopping(task):
     return {"tol": task.tolerance(1e-4), "max_iter": 100}
 
 
-class Path(Solver):
-    def centre(self, X):
+class Path(PathLoop):
+    def prepare(self, X):
         x_mean = X.mean(axis=0)
         return X - x_mean, x_mean
 
-    def fit(self, centred, x_mean, y, grid):
+    def fit(self, prepared, y, grid):
+        centred, x_mean = prepared
         y_mean = y.mean()
         _, coef, _ = celer_path(
             centred,
@@ -39,15 +40,6 @@ class Path(Solver):
             **stopping(self.task),
         )
         return y_mean - x_mean @ coef, coef
-
-    def run(self):
-        task = self.task
-        X, x_mean = self.centre(task.X)
-        self.fits = [self.fit(X, x_mean, y, grid) for y, grid in zip(task.Y.T, task.grid)]
-
-    def solution(self):
-        intercept, coef = zip(*self.fits)
-        return Solution(self.task.grid, np.array(intercept), list(coef))
 
 
 class OneLambda(Solver):
@@ -67,35 +59,8 @@ class OneLambda(Solver):
         )
 
 
-class CrossValidation(Path):
-    def run(self):
-        task = self.task
-        self.fits, self.error, self.best = [], [], []
-        X, x_mean = self.centre(task.X)
-        folds = [
-            (*self.centre(np.asfortranarray(task.X[train])), train, held)
-            for train, held in task.splits()
-        ]
-        for y, grid in zip(task.Y.T, task.grid):
-            squares = np.zeros(len(grid))
-            for centred, mean, train, held in folds:
-                intercept, coef = self.fit(centred, mean, y[train], grid)
-                squares += ((y[held, None] - task.X[held] @ coef - intercept) ** 2).sum(axis=0)
-            best = int(squares.argmin())
-            intercept, coef = self.fit(X, x_mean, y, grid[: best + 1])
-            self.fits.append((intercept[-1:], coef[:, -1:]))
-            self.error.append(squares / len(y))
-            self.best.append(best)
-
-    def solution(self):
-        intercept, coef = zip(*self.fits)
-        return Solution(
-            self.task.grid,
-            np.array(intercept),
-            list(coef),
-            np.array(self.error),
-            np.array(self.best),
-        )
+class CrossValidation(FoldLoop, Path):
+    pass
 
 
 def make(task):

@@ -11,7 +11,7 @@ from skglm.datafits import Quadratic
 from skglm.penalties import L1, L1_plus_L2
 from skglm.solvers import AndersonCD
 from skglm.utils.jit_compilation import compiled_clone
-from solver_task import Solution, Solver
+from solver_task import FoldLoop, PathLoop
 
 WARM_UP = True
 
@@ -20,7 +20,7 @@ def versions(command):
     return {"skglm": skglm.__version__, "numba": numba.__version__, "numpy": np.__version__}
 
 
-class Path(Solver):
+class Path(PathLoop):
     def __init__(self, task):
         super().__init__(task)
         plain = L1(1.0) if task.l1_ratio == 1 else L1_plus_L2(1.0, task.l1_ratio)
@@ -29,47 +29,13 @@ class Path(Solver):
         limit = {} if task.tol == "default" else {"max_iter": 1000}
         self.solver = AndersonCD(tol=task.tolerance(1e-4), fit_intercept=True, **limit)
 
-    def fit(self, X, y, grid):
-        _, coef, _ = self.solver.path(X, y, self.datafit, self.penalty, alphas=grid)
+    def fit(self, prepared, y, grid):
+        _, coef, _ = self.solver.path(prepared, y, self.datafit, self.penalty, alphas=grid)
         return coef[-1], coef[:-1]
 
-    def run(self):
-        task = self.task
-        self.fits = [self.fit(task.X, y, grid) for y, grid in zip(task.Y.T, task.grid)]
 
-    def solution(self):
-        intercept, coef = zip(*self.fits)
-        return Solution(self.task.grid, np.array(intercept), list(coef))
-
-
-class CrossValidation(Path):
-    def run(self):
-        task = self.task
-        self.fits, self.error, self.best = [], [], []
-        splits = [
-            (np.asfortranarray(task.X[train]), train, task.X[held], held)
-            for train, held in task.splits()
-        ]
-        for y, grid in zip(task.Y.T, task.grid):
-            squares = np.zeros(len(grid))
-            for X_train, train, X_held, held in splits:
-                intercept, coef = self.fit(X_train, y[train], grid)
-                squares += ((y[held, None] - X_held @ coef - intercept) ** 2).sum(axis=0)
-            best = int(squares.argmin())
-            intercept, coef = self.fit(task.X, y, grid[: best + 1])
-            self.fits.append((intercept[-1:], coef[:, -1:]))
-            self.error.append(squares / len(y))
-            self.best.append(best)
-
-    def solution(self):
-        intercept, coef = zip(*self.fits)
-        return Solution(
-            self.task.grid,
-            np.array(intercept),
-            list(coef),
-            np.array(self.error),
-            np.array(self.best),
-        )
+class CrossValidation(FoldLoop, Path):
+    pass
 
 
 def make(task):
