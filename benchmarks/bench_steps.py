@@ -7,16 +7,15 @@ Standard library only.
 """
 
 import argparse
-import datetime
 import json
 import os
 import pathlib
-import platform
 import re
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from provenance import ROOT, provenance
+
 CEILINGS = {
     "copy_l2_bytes_a_second": "copy in L2, GB/s",
     "copy_l3_bytes_a_second": "copy in L3, GB/s",
@@ -24,10 +23,6 @@ CEILINGS = {
     "dgemm_flops_a_second": "gemm in double, Gflop/s",
     "sgemm_flops_a_second": "gemm in single, Gflop/s",
 }
-
-
-def output_of(*words):
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
 def run_program(options, raw, more=()):
@@ -106,17 +101,8 @@ def rehearse(options):
 
 
 def record_of(options, results):
-    with open("/proc/cpuinfo") as file:
-        models = re.findall(r"^model name\s*:\s*(.*)$", file.read(), re.M)
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": output_of("git", "rev-parse", "HEAD"),
-        "modified": bool(output_of("git", "status", "--porcelain", "--untracked-files=no")),
-        "machine": {
-            "cpu": models[0] if models else platform.machine(),
-            "cpus": os.cpu_count(),
-            "kernel": platform.release(),
-        },
+        **provenance(),
         "cpu_used": "any" if options.cpu is None else str(options.cpu),
         "load": f"{os.getloadavg()[0]:.1f}",
         "results": results,

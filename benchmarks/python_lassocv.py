@@ -9,7 +9,6 @@ Writes benchmarks/results/python/lassocv-<date>.json.
 """
 
 import argparse
-import datetime
 import json
 import os
 import platform
@@ -23,7 +22,8 @@ import numpy as np
 import sklearn.linear_model
 import sklearn.model_selection
 from sklearn.exceptions import ConvergenceWarning
-from sklearn_suite import ROOT, commit
+from provenance import ROOT, cpu_model, now
+from sklearn_suite import commit
 
 import thresher
 
@@ -114,17 +114,10 @@ def main():
     cv = sklearn.model_selection.KFold(10)
     worst, not_converged = worst_fold_gap(X, Y[:, :1], cv)
     record = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": now(),
         "commit": commit(),
         "machine": {
-            "processor": next(
-                (
-                    line.split(":")[1].strip()
-                    for line in Path("/proc/cpuinfo").read_text().splitlines()
-                    if line.startswith("model name")
-                ),
-                platform.processor(),
-            ),
+            "processor": cpu_model(),
             "processors": len(os.sched_getaffinity(0)),
             "load_before_each_round": loads,
         },

@@ -7,12 +7,10 @@ version and build is not run again. What the figures and tables show is merged f
 """
 
 import argparse
-import datetime
 import functools
 import json
 import os
 import pathlib
-import platform
 import select
 import signal
 import subprocess
@@ -26,6 +24,9 @@ import tables
 import workloads
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from provenance import memory_bytes, now, provenance  # noqa: E402
+
 ROWS = workloads.SCRATCH / "rows"
 SOLUTIONS = workloads.SCRATCH / "solutions"
 RESULTS = workloads.ROOT / "benchmarks" / "results" / "peers"
@@ -256,10 +257,6 @@ class Row:
         print(f"  {self.solver} {self.tol}: {told}", file=sys.stderr, flush=True)
 
 
-def now():
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-
-
 def make_reference(workload, folder, options):
     """reference.npz of the workload, by our tightest tolerance and the referee's judgement."""
     path = folder / "reference.npz"
@@ -428,28 +425,6 @@ def package_versions(command):
     return result
 
 
-def machine():
-    cpu = [
-        line.split(":", 1)[1].strip()
-        for line in open("/proc/cpuinfo")
-        if line.startswith("model name")
-    ]
-    return {
-        "cpu": cpu[0] if cpu else platform.machine(),
-        "cpus": os.cpu_count(),
-        "memory_bytes": memory_bytes(),
-        "kernel": platform.release(),
-    }
-
-
-def memory_bytes():
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def output_of(*words):
-    return subprocess.run(words, cwd=workloads.ROOT, capture_output=True, text=True).stdout.strip()
-
-
 def merge(chosen, options):
     """All rows of the chosen workloads with machine, versions and commit."""
     rows = []
@@ -469,10 +444,7 @@ def merge(chosen, options):
                         }
                     )
     return {
-        "date": now(),
-        "commit": output_of("git", "rev-parse", "HEAD"),
-        "modified": bool(output_of("git", "status", "--porcelain", "--untracked-files=no")),
-        "machine": machine(),
+        **provenance(),
         "cpu_used": options.cpu,
         "cap": options.cap,
         "versions": package_versions(options.command),

@@ -1,0 +1,43 @@
+"""Where a record comes from: date, commit and machine. Standard library only."""
+
+import datetime
+import os
+import pathlib
+import platform
+import re
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def now():
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def output_of(*words):
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def cpu_model():
+    text = pathlib.Path("/proc/cpuinfo").read_text()
+    found = re.search(r"^model name\s*:\s*(.*)$", text, re.M)
+    return found[1].strip() if found else platform.machine()
+
+
+def memory_bytes():
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def provenance():
+    """The entries that every record begins with."""
+    return {
+        "date": now(),
+        "commit": output_of("git", "rev-parse", "HEAD"),
+        "modified": bool(output_of("git", "status", "--porcelain", "--untracked-files=no")),
+        "machine": {
+            "cpu": cpu_model(),
+            "cpus": os.cpu_count(),
+            "memory_bytes": memory_bytes(),
+            "kernel": platform.release(),
+        },
+    }
