@@ -188,11 +188,6 @@ std::ptrdiff_t take_highest_place() {
   return -1;
 }
 
-bool nobody_is_ready() {
-  const auto none = [](std::uint64_t word) { return word == 0; };
-  return scheduler.ready.empty() && std::ranges::all_of(scheduler.ready_places, none);
-}
-
 void push_ready(Fiber* fiber) {
   if (config().order == Order::kSkewed) {
     set_ready_place(fiber->place);
@@ -544,7 +539,9 @@ int barrier(Site site, Vote vote, bool predicate) {
   block->votes = 0;
   block->arrived = 0;
   ++block->barrier_epoch;
-  if (config().order == Order::kSkewed && nobody_is_ready() && scheduler.random.below(4) == 0) {
+  const auto none = [](std::uint64_t places) { return places == 0; };
+  if (config().order == Order::kSkewed && std::ranges::all_of(scheduler.ready_places, none) &&
+      scheduler.random.below(4) == 0) {
     draw_places(*block);
   }
   for (unsigned t = 0; t < block->n_threads; ++t) {
