@@ -123,7 +123,7 @@ class PathLoop(Solver):
 
 
 class FoldLoop(PathLoop):
-    """Cross-validation where a solver only fits paths: the folds, then a path to the best lambda."""
+    """Cross-validation by paths: one for each fold, and one down to the best lambda."""
 
     def run(self):
         task = self.task
