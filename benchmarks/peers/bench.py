@@ -53,6 +53,11 @@ LOOPS = ("glmnet", "scikit-learn", "celer", "skglm", "adelie", "glum")  # over r
 GLUM_FEATURES = 2000  # it forms p x p matrices; beyond, it is not meant for the problem
 
 
+# Set on some machines to keep old OpenBLAS builds from kernels they cannot run; every program is
+# timed with the kernels that its own BLAS picks, and the referee sees whether they are right.
+BLAS_CHOICES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
 class Failed(Exception):
     """A row that has no time; args: status, reason."""
 
@@ -522,6 +527,8 @@ def main():
     options = parser.parse_args()
     if options.minutes is None:
         options.minutes = 100 if options.full else 8
+    for name in BLAS_CHOICES:
+        os.environ.pop(name, None)
     if "all" in options.again:
         options.again = list(TOLERANCES)
     chosen = [

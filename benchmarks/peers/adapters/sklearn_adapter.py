@@ -19,11 +19,11 @@ WARM_UP = True
 
 def versions(command):
     blas = [
-        f"{m['internal_api']} {m['version']}"
+        f"{m['internal_api']} {m['version']}, kernels for {m['architecture']}"
         for m in threadpoolctl.threadpool_info()
         if m["user_api"] == "blas"
     ]
-    return {"scikit-learn": sklearn.__version__, "numpy": np.__version__, "blas": ", ".join(blas)}
+    return {"scikit-learn": sklearn.__version__, "numpy": np.__version__, "blas": "; ".join(blas)}
 
 
 def stopping(task):
