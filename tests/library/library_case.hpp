@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -99,27 +100,56 @@ void expect_same_bits(const std::vector<T>& a, const std::vector<T>& b, const ch
   EXPECT_TRUE(a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0) << what;
 }
 
-inline void expect_same_model(const Model& a, const Model& b, const std::string& what) {
+/// Within `rounding` of the largest magnitude in `b`, or of 1.
+inline void expect_close(const std::vector<double>& a, const std::vector<double>& b,
+                         double rounding, const char* what) {
+  ASSERT_EQ(a.size(), b.size()) << what;
+  double scale = 1.0;
+  for (const double value : b) scale = std::max(scale, std::fabs(value));
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    ASSERT_EQ(std::isnan(a[i]), std::isnan(b[i])) << what << " at " << i;
+    if (std::isnan(b[i])) continue;
+    ASSERT_NEAR(a[i], b[i], rounding * scale) << what << " at " << i;
+  }
+}
+
+/// Every number of two models: real ones by `expect_real(a, b, what)`, all others bit for bit.
+template <class ExpectReal>
+void expect_models(const Model& a, const Model& b, const std::string& what,
+                   const ExpectReal& expect_real) {
   SCOPED_TRACE(what);
-  expect_same_bits(a.lambda, b.lambda, "lambda");
-  expect_same_bits(a.intercept, b.intercept, "intercept");
-  expect_same_bits(a.objective, b.objective, "objective");
-  expect_same_bits(a.gap, b.gap, "gap");
-  expect_same_bits(a.deviance, b.deviance, "deviance");
+  expect_real(a.lambda, b.lambda, "lambda");
+  expect_real(a.intercept, b.intercept, "intercept");
+  expect_real(a.objective, b.objective, "objective");
+  expect_real(a.gap, b.gap, "gap");
+  expect_real(a.deviance, b.deviance, "deviance");
   expect_same_bits(a.status, b.status, "status");
   expect_same_bits(a.n_nonzero, b.n_nonzero, "n_nonzero");
   expect_same_bits(a.coef_indptr, b.coef_indptr, "coef_indptr");
   expect_same_bits(a.coef_indices, b.coef_indices, "coef_indices");
-  expect_same_bits(a.coef_values, b.coef_values, "coef_values");
+  expect_real(a.coef_values, b.coef_values, "coef_values");
   ASSERT_EQ(a.cv.has_value(), b.cv.has_value());
   if (!a.cv) return;
-  expect_same_bits(a.cv->error, b.cv->error, "cv.error");
-  expect_same_bits(a.cv->se, b.cv->se, "cv.se");
-  expect_same_bits(a.cv->train_error, b.cv->train_error, "cv.train_error");
-  expect_same_bits(a.cv->fold_error, b.cv->fold_error, "cv.fold_error");
+  expect_real(a.cv->error, b.cv->error, "cv.error");
+  expect_real(a.cv->se, b.cv->se, "cv.se");
+  expect_real(a.cv->train_error, b.cv->train_error, "cv.train_error");
+  expect_real(a.cv->fold_error, b.cv->fold_error, "cv.fold_error");
   expect_same_bits(a.cv->best, b.cv->best, "cv.best");
   expect_same_bits(a.cv->one_se, b.cv->one_se, "cv.one_se");
-  expect_same_bits(a.cv->predictions, b.cv->predictions, "cv.predictions");
+  expect_real(a.cv->predictions, b.cv->predictions, "cv.predictions");
+}
+
+inline void expect_same_model(const Model& a, const Model& b, const std::string& what) {
+  expect_models(a, b, what, [](const auto& left, const auto& right, const char* name) {
+    expect_same_bits(left, right, name);
+  });
+}
+
+inline void expect_close_model(const Model& a, const Model& b, double rounding,
+                               const std::string& what) {
+  expect_models(a, b, what, [&](const auto& left, const auto& right, const char* name) {
+    expect_close(left, right, rounding, name);
+  });
 }
 
 }  // namespace thresher::testing_library

@@ -1,4 +1,5 @@
-// How a call is cut into threads and tiles must not show in any bit of the model.
+// How a call is cut into threads and tiles must not show in any bit of the model; for ridge, tiles
+// may show in its rounding (docs/decisions/0007-tiles-threads-and-bits.md).
 
 #include <algorithm>
 
@@ -79,10 +80,12 @@ TEST_P(Threads, SameBitsWithOwnWeightsAndGapsInY) {
 INSTANTIATE_TEST_SUITE_P(Engines, Threads, testing::ValuesIn(kSettings),
                          [](const auto& one) { return std::string(one.param.name); });
 
+constexpr double kRounding = 1e-13;
+
 class Tiles : public testing::TestWithParam<Setting> {};
 
 /// Ever tighter limits, from one tile for all responses to one response each.
-TEST_P(Tiles, SameBitsForAnySize) {
+TEST_P(Tiles, SameModelForAnySize) {
   const Setting& setting = GetParam();
   const Table table(setting.n, setting.p, 9);
   Options options = options_of(setting);
@@ -108,7 +111,12 @@ TEST_P(Tiles, SameBitsForAnySize) {
       const Model tiled = cross_validate(table.data(), options, three_folds());
       EXPECT_EQ(tiled.stats.n_tiles, n_tiles);
       EXPECT_LE(tiled.stats.planned_bytes, limit);
-      expect_same_model(tiled, whole, std::to_string(n_tiles) + " tiles");
+      const std::string what = std::to_string(n_tiles) + " tiles";
+      if (setting.engine == Engine::kRidge) {
+        expect_close_model(tiled, whole, kRounding, what);
+      } else {
+        expect_same_model(tiled, whole, what);
+      }
     }
     limit -= std::min<std::size_t>(limit, 512);
   }

@@ -6,7 +6,6 @@ because all lambdas are asked for.
 
 import hashlib
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -86,6 +85,7 @@ class Command(Solver):
         if task.tol != "default":
             words += ["--tol", task.tol]
         self.words = [task.command, *(str(w) for w in words)]
+        self.inputs_bytes = task.X.nbytes + task.Y.nbytes
         # The command holds X itself.
         del task.X
 
@@ -97,14 +97,13 @@ class Command(Solver):
         process = subprocess.Popen(self.words, stderr=subprocess.PIPE, text=True)
         with process.stderr as stream:
             complaint = stream.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        code = process.returncode = os.waitstatus_to_exitcode(status)
+        code = process.wait()
         if code not in (0, 3):
             raise RuntimeError(f"thresher ended with {code}: {complaint[-300:]}")
         said = json.loads((self.scratch / "said.json").read_text())
         self.seconds = (said["seconds"]["solve"], said["seconds"]["solve_cpu"])
-        self.peak_bytes = 1024 * usage.ru_maxrss
-        self.added_bytes = said["peak_memory_bytes"]
+        self.peak_bytes = said["peak_memory_bytes"]
+        self.added_bytes = self.peak_bytes - self.inputs_bytes
 
     def solution(self):
         task = self.task
