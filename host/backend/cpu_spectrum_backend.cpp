@@ -4,6 +4,7 @@
 
 #include "backend/blas.hpp"
 #include "backend/lanczos.hpp"
+#include "backend/simd.hpp"
 #include "backend/spectrum_backend.hpp"
 #include "thresher/error.hpp"
 
@@ -26,6 +27,20 @@ std::size_t product(Index a, Index b) {
 double sum_squares(Index n, const double* x) {
   double sum = 0.0;
   for (Index i = 0; i < n; ++i) sum += x[i] * x[i];
+  return sum;
+}
+
+/// sum_i s_i t_i^2 in eight sums, so that additions need not wait for each other.
+double weighted_squares(Index n, const double* s, const double* t) {
+  constexpr Index kLanes = 8;
+  double sums[kLanes] = {};
+  Index i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (Index l = 0; l < kLanes; ++l) sums[l] += s[i + l] * (t[i + l] * t[i + l]);
+  }
+  for (; i < n; ++i) sums[0] += s[i] * (t[i] * t[i]);
+  double sum = 0.0;
+  for (const double part : sums) sum += part;
   return sum;
 }
 
@@ -134,15 +149,8 @@ class CpuSpectrum : public Spectrum {
       } else {
         for (Index i = 0; i < k_; ++i) t[i] = s[i] > cutoff_ ? z[i] / s[i] : 0.0;
       }
-      ShrunkSums out;
-      for (Index i = 0; i < k_; ++i) {
-        const double tt = t[i] * t[i];
-        out.tt += tt;
-        out.stt += s[i] * tt;
-        out.zt += z[i] * t[i];
-        out.zz += z[i] * z[i];
-      }
-      sums[c] = out;
+      sums[c] = {simd().dot(k_, t, t), weighted_squares(k_, s, t), simd().dot(k_, z, t),
+                 simd().dot(k_, z, z)};
     }
   }
 

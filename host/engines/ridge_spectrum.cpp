@@ -23,9 +23,27 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 // hundred times below the tightest tolerance that is asked for in practice.
 constexpr double kGoal = 1e-12;
 constexpr int kMaxRefinements = 2;
+// Sums over shrunken coordinates stand for those of the residual if their rounding errors, which
+// average out over the m p products behind a Gram matrix, stay below this.
+constexpr double kSumsGoal = 1e-12;
+// Products have a multiple of so many columns, itself a multiple of the widths of BLAS kernels (4,
+// 8, 12): columns at a ragged end go through other kernels, and no bit of a fit may depend on which
+// others stand beside it.
+constexpr Index kColumnUnit = 24;
+constexpr Index kCoefColumns = 2 * kColumnUnit;                         // untuned
+constexpr double kUnit = 0.5 * std::numeric_limits<double>::epsilon();  // one rounding
 constexpr Index kColumnsPerTask = 1024;  // untuned: enough for GEMM, small enough to balance
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+Index padded_columns(Index count) { return (count + kColumnUnit - 1) / kColumnUnit * kColumnUnit; }
+
+/// Copies of the last element up to a multiple of kColumnUnit.
+template <class T>
+void pad_columns(std::vector<T>& columns) {
+  if (columns.empty()) return;
+  columns.resize(at(padded_columns(static_cast<Index>(columns.size()))), T(columns.back()));
+}
 
 /// Problems that share (w, v, d) and whether they hand over coefficients.
 struct Group {
@@ -37,20 +55,36 @@ struct Group {
 struct Prepared {
   const Group* group = nullptr;
   RidgeGroup matrix;
-  std::unique_ptr<Spectrum> spectrum;  // null: the eigensolver failed
-  Index rank = 0;                      // directions above the cutoff
-  bool any_ridged = false;             // some eliminated feature has its own ridge
-  std::vector<double> Y, C, Z;         // (m, slots), (n_eliminated, slots), (k, slots)
-  std::vector<double> defect, yy;      // (slots)
-  std::vector<Index> held_out;         // rows that some problem holds out, ascending
-  std::vector<double> H, HM;           // (held_out, features), (held_out, k)
-  std::vector<double> constant;        // (held_out, slots)
+  std::unique_ptr<Spectrum> spectrum;   // null: the eigensolver failed
+  Index rank = 0;                       // directions above the cutoff
+  bool any_ridged = false;              // some eliminated feature has its own ridge
+  std::vector<double> Y, C, Z;          // (m, slots), (n_eliminated, slots), (k, slots)
+  std::vector<double> defect, yy;       // (slots)
+  std::vector<Index> held_out;          // rows that some problem holds out, ascending
+  std::vector<double> H, HM;            // (held_out, features), (held_out, k)
+  std::vector<double> constant;         // (held_out, slots)
+  std::vector<double> hidden;           // (k) takes t to the intercept, all data only
+  std::vector<double> hidden_constant;  // (slots)
 };
 
 /// One fit: slot, index into the problem's lambda grid.
 struct Point {
   Index slot;
   Index lambda_index;
+};
+
+/// Memory of one thread that is kept from chunk to chunk: fresh pages cost as much as shrinking.
+struct Scratch {
+  std::vector<double> T, predicted;
+};
+
+/// What the spectrum alone says of fits beta = M t.
+struct Bounded {
+  std::vector<SpectrumColumn> what;
+  const double* T = nullptr;  // (k, padded_columns(points))
+  std::vector<ShrunkSums> sums;
+  std::vector<RidgeMeasure> measures;
+  std::vector<std::uint8_t> open;  // 1: the bound is too weak, measure the fit by its residuals
 };
 
 class RidgeRun {
@@ -70,16 +104,29 @@ class RidgeRun {
   const Problem& problem(const Prepared& prepared, Index slot) const {
     return batch_.problems[at(prepared.group->problems[at(slot)])];
   }
+  /// Columns at a time where matrices (p, columns) and (n, columns) are formed: 8 MB each.
+  Index wide_columns() const {
+    const Index side = std::max(batch_.columns.n_features(), batch_.columns.n_samples());
+    return std::clamp<Index>((Index{1} << 20) / std::max<Index>(side, 1) / kColumnUnit, 1, 20) *
+           kColumnUnit;
+  }
   double lambda(const Prepared& prepared, const Point& point) const {
     return problem(prepared, point.slot).lambda[at(point.lambda_index)];
   }
 
   Prepared prepare(const Group& group, std::optional<double> fixed_lambda) const;
-  void solve_ladder(const Group& group);
-  void solve_points(const Prepared& prepared, const std::vector<Point>& points);
-  void solve_chunk(const Prepared& prepared, const std::vector<Point>& points);
-  std::vector<Fit> solve_full(const Prepared& prepared, const std::vector<Point>& points) const;
-  std::vector<Fit> solve_fold(const Prepared& prepared, const std::vector<Point>& points) const;
+  void solve_ladder(const Group& group, Scratch& scratch);
+  void solve_points(const Prepared& prepared, const std::vector<Point>& points, Scratch& scratch);
+  void solve_chunk(const Prepared& prepared, const std::vector<Point>& all, Scratch& scratch);
+  Bounded bound(const Prepared& prepared, const std::vector<Point>& points, Scratch& scratch) const;
+  void solve_full(const Prepared& prepared, const std::vector<Point>& points, Scratch& scratch);
+  void add_coefficients(const Prepared& prepared, const std::vector<Point>& points,
+                        const std::vector<Fit*>& fits) const;
+  std::vector<Fit> solve_measured(const Prepared& prepared, const std::vector<Point>& points) const;
+  Fit of_measure(const Problem& one, const RidgeMeasure& measure, double ridged) const;
+  Status judged(const Fit& fit) const;
+  std::vector<Fit> solve_fold(const Prepared& prepared, const std::vector<Point>& points,
+                              Scratch& scratch) const;
   void expand(const Prepared& prepared, const std::vector<Point>& points, const double* beta,
               double* B) const;
   std::vector<double> certify_batch(const Prepared& prepared, const std::vector<Point>& points,
@@ -140,29 +187,32 @@ Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambd
   const Index slots = static_cast<Index>(group.problems.size()), m = matrix.m;
   const Index r = matrix.n_eliminated();
   for (const std::uint8_t free : matrix.unpenalised) out.any_ridged = out.any_ridged || free == 0;
-  out.spectrum = backend_.decompose(std::move(out.matrix.system), !group.fold);
+  // M saves a part m / (m + p) of a product with coefficients, for less than the decomposition.
+  const bool want_map = !group.fold && static_cast<Index>(matrix.features.size()) <= 4 * m;
+  out.spectrum = backend_.decompose(std::move(out.matrix.system), want_map);
   if (!out.spectrum && batch_.accelerator != nullptr) {
     // The CPU's eigensolver is another one; if it fails too, the numbers are to blame.
     control_.note_device("a decomposition on the CPU (the device's did not converge)");
     out.matrix =
         make_ridge_group(columns, *first.rows, *first.penalties, first.intercept, fixed_lambda);
-    out.spectrum = cpu_spectrum_backend().decompose(std::move(out.matrix.system), !group.fold);
+    out.spectrum = cpu_spectrum_backend().decompose(std::move(out.matrix.system), want_map);
   }
   if (!out.spectrum) return out;
   const Spectrum& spectrum = *out.spectrum;
   for (const double s : spectrum.values()) out.rank += s > spectrum.cutoff() ? 1 : 0;
 
-  out.Y.resize(at(m * slots));
+  const Index padded = padded_columns(slots);
+  out.Y.assign(at(m * padded), 0.0);
   out.C.resize(at(r * slots));
-  out.Z.resize(at(spectrum.size() * slots));
-  out.defect.resize(at(slots));
+  out.Z.resize(at(spectrum.size() * padded));
+  out.defect.resize(at(padded));
   out.yy.resize(at(slots));
   for (Index s = 0; s < slots; ++s) {
     double* y = out.Y.data() + s * m;
     weighted_response(matrix, problem(out, s), y, out.C.data() + s * r);
     for (Index i = 0; i < m; ++i) out.yy[at(s)] += y[i] * y[i];
   }
-  spectrum.rotate(slots, out.Y.data(), out.Z.data(), out.defect.data());
+  spectrum.rotate(padded, out.Y.data(), out.Z.data(), out.defect.data());
 
   for (Index s = 0; s < slots; ++s) {
     const std::vector<Index>& rows = problem(out, s).held_out;
@@ -186,6 +236,30 @@ Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambd
       for (Index e = 0; e < r; ++e) {
         for (Index i = 0; i < h; ++i) constant[i] += eliminated[at(e * h + i)] * share[at(e)];
       }
+    }
+  }
+  if (!group.fold && first.intercept) {
+    // The intercept is the prediction at x = 0, linear in beta and so in t.
+    const RowWeighting& rows = *matrix.rows;
+    const auto at_zero = [&](Index j) {
+      return -(rows.centring(columns, j) + std::ldexp(columns.mean(j), -columns.exponent(j)));
+    };
+    std::vector<double> share(at(r)), row(matrix.features.size());
+    for (std::size_t k = 0; k < row.size(); ++k) {
+      row[k] = at_zero(matrix.features[k]) / matrix.root[k];
+      std::copy_n(matrix.QA.data() + static_cast<Index>(k) * r, r, share.data());
+      solve_eliminated(matrix, share.data());
+      for (Index e = 0; e < r; ++e) row[k] -= at_zero(matrix.eliminated[at(e)]) * share[at(e)];
+    }
+    out.hidden.resize(at(spectrum.size()));
+    if (!out.hidden.empty()) spectrum.map_rows(1, row.data(), out.hidden.data());
+    out.hidden_constant.resize(at(slots));
+    for (Index s = 0; s < slots; ++s) {
+      double& constant = out.hidden_constant[at(s)];
+      constant = problem(out, s).y_mean;
+      std::copy_n(out.C.data() + s * r, r, share.data());
+      solve_eliminated(matrix, share.data());
+      for (Index e = 0; e < r; ++e) constant += at_zero(matrix.eliminated[at(e)]) * share[at(e)];
     }
   }
   return out;
@@ -313,8 +387,208 @@ std::vector<double> RidgeRun::certify_batch(const Prepared& prepared,
   return gaps;
 }
 
-std::vector<Fit> RidgeRun::solve_full(const Prepared& prepared,
-                                      const std::vector<Point>& points) const {
+Bounded RidgeRun::bound(const Prepared& prepared, const std::vector<Point>& points,
+                        Scratch& scratch) const {
+  const Spectrum& spectrum = *prepared.spectrum;
+  const RidgeGroup& matrix = prepared.matrix;
+  const Index count = static_cast<Index>(points.size()), k = spectrum.size();
+  const double p = static_cast<double>(matrix.features.size());
+  const double sums_goal = kSumsGoal * std::sqrt(static_cast<double>(matrix.m) * p);
+  Bounded out;
+  for (const Point& point : points) {
+    out.what.push_back({point.slot, matrix.effective_lambda(lambda(prepared, point))});
+  }
+  pad_columns(out.what);
+  scratch.T.resize(at(k) * out.what.size());
+  out.T = scratch.T.data();
+  out.sums.resize(out.what.size());
+  out.measures.resize(at(count));
+  out.open.assign(at(count), 0);
+  spectrum.shrink(out.what, prepared.Z.data(), scratch.T.data(), out.sums.data());
+
+  // What a fit means without its coefficients: beta = M t, t as stored. With F = y - U z and
+  // E = A A'U - U S its dual residual is y - (A A' + lambda) U t = F - E t in exact arithmetic (row
+  // space; the same with A'y and A'A in column space), so that norms give a true bound on the gap
+  // for the price of |t|: 1/2 |rho|^2 and rho' A A' rho / (2 lambda), or |rho|^2 / (2 lambda).
+  const double top = spectrum.values().empty() ? 0.0 : spectrum.values().back();
+  double trace = 0.0;  // |A|_F^2
+  for (const double value : spectrum.values()) trace += value;
+  for (Index c = 0; c < count; ++c) {
+    const ShrunkSums& sum = out.sums[at(c)];
+    const Index slot = points[at(c)].slot;
+    const double lam = out.what[at(c)].lambda, yy = prepared.yy[at(slot)];
+    const double null_loss = problem(prepared, slot).null_loss;
+    const double rho = prepared.defect[at(slot)] + 1e-15 * std::sqrt(sum.zz) +
+                       spectrum.defect() * std::sqrt(sum.tt);
+    RidgeMeasure& measure = out.measures[at(c)];
+    double off = rho * std::sqrt(sum.tt);  // of residual and penalty, to first order
+    if (spectrum.row_space()) {
+      off *= lam;
+      measure.gap = 0.5 * rho * rho * std::min(1.0, (top + spectrum.defect()) / lam);
+      measure.residual = lam * lam * sum.tt;
+      measure.penalty = 0.5 * lam * sum.stt;
+    } else {
+      measure.gap = rho * rho / (2.0 * lam);
+      measure.residual = yy - 2.0 * sum.zt + sum.stt;
+      measure.penalty = 0.5 * lam * sum.tt;
+    }
+    if (!prepared.group->fold) {
+      // The coefficients as stored: |A'| |U| |t| or |U| |t| times a rounding error, in the norm of
+      // the Hessian.
+      const double size =
+          std::sqrt(static_cast<double>(k) * sum.tt * (spectrum.row_space() ? trace : 1.0));
+      const double e = kUnit * static_cast<double>(matrix.m + k + 16) * size;
+      const double root =
+          std::sqrt(measure.gap) + e * std::sqrt(0.5 * (top + spectrum.defect() + lam));
+      measure.gap = root * root;
+    }
+    const bool plain = lam > 0.0 && !prepared.any_ridged && !spectrum.has_delta();
+    const bool cancelled = !spectrum.row_space() && measure.residual < 1e-5 * yy;
+    const bool exact = prepared.group->fold || off <= sums_goal * null_loss;
+    if (!plain || cancelled || !exact || !(measure.gap <= kGoal * null_loss)) out.open[at(c)] = 1;
+  }
+  return out;
+}
+
+/// Everything but status, intercept and what is held out.
+Fit RidgeRun::of_measure(const Problem& one, const RidgeMeasure& measure, double ridged) const {
+  const int scale = 2 * one.y->exponent;
+  Fit fit;
+  const double loss = std::max(0.0, measure.residual - ridged);
+  fit.objective = std::ldexp(0.5 * measure.residual + measure.penalty, scale);
+  fit.train_error = std::ldexp(loss, scale);
+  fit.deviance = 1.0 - 0.5 * loss / one.null_loss;
+  fit.gap = measure.gap / one.null_loss;
+  fit.intercept = kNaN;
+  fit.held_out_error = kNaN;
+  fit.iterations = 1;
+  return fit;
+}
+
+Status RidgeRun::judged(const Fit& fit) const {
+  if (!std::isfinite(fit.objective) || !std::isfinite(fit.gap)) return Status::kNumericalBreakdown;
+  return fit.gap <= control_.tol() ? Status::kConverged : Status::kPrecisionLimit;
+}
+
+/// Forms the coefficients of points whose bound holds and certifies them on X and y, by another
+/// dual point. Either gap is true; the bound stays, which needs no coefficients, unless the
+/// certificate misses the goal.
+void RidgeRun::add_coefficients(const Prepared& prepared, const std::vector<Point>& points,
+                                const std::vector<Fit*>& fits) const {
+  const Columns& columns = batch_.columns;
+  const Spectrum& spectrum = *prepared.spectrum;
+  const Index count = static_cast<Index>(points.size()), k = spectrum.size();
+  const Index p_all = columns.n_features();
+  std::vector<SpectrumColumn> what;
+  for (const Point& point : points) {
+    what.push_back({point.slot, prepared.matrix.effective_lambda(lambda(prepared, point))});
+  }
+  pad_columns(what);
+  std::vector<double> T(at(k) * what.size()), B(at(p_all * count)), R;
+  std::vector<double> beta(prepared.matrix.features.size() * what.size());
+  std::vector<ShrunkSums> sums(what.size());
+  spectrum.shrink(what, prepared.Z.data(), T.data(), sums.data());
+  spectrum.coefficients(static_cast<Index>(what.size()), T.data(), beta.data());
+  expand(prepared, points, beta.data(), B.data());
+  const std::vector<double> gaps = certify_batch(prepared, points, B, R);
+  for (Index c = 0; c < count; ++c) {
+    const Problem& one = problem(prepared, points[at(c)].slot);
+    Fit& fit = *fits[at(c)];
+    fit.n_nonzero = 0;
+    fit.coef.reserve(at(p_all));
+    for (Index j = 0; j < p_all; ++j) {
+      const double b = std::ldexp(B[at(c * p_all + j)], one.y->exponent - columns.exponent(j));
+      if (!std::isfinite(b)) fit.status = Status::kNumericalBreakdown;
+      if (b != 0.0) fit.coef.emplace_back(j, b);
+    }
+    fit.n_nonzero = static_cast<Index>(fit.coef.size());
+    if (gaps[at(c)] <= kGoal) continue;
+    fit.gap = gaps[at(c)];
+    if (fit.status != Status::kNumericalBreakdown) fit.status = judged(fit);
+  }
+}
+
+void RidgeRun::solve_full(const Prepared& prepared, const std::vector<Point>& points,
+                          Scratch& scratch) {
+  const RidgeGroup& matrix = prepared.matrix;
+  const Index count = static_cast<Index>(points.size()), k = prepared.spectrum->size();
+  const Bounded bounded = bound(prepared, points, scratch);
+  std::vector<Fit> fits(at(count));
+  enum class Needs : std::uint8_t { kNothing, kCoefficients, kMeasuring };
+  std::vector<Needs> needs(at(count), Needs::kNothing);
+  const auto wanted = [&](Index c) {
+    const std::vector<Index>& only = problem(prepared, points[at(c)].slot).keep_only;
+    return only.empty() ||
+           std::find(only.begin(), only.end(), points[at(c)].lambda_index) != only.end();
+  };
+  for (Index c = 0; c < count; ++c) {
+    if (bounded.open[at(c)]) {
+      needs[at(c)] = Needs::kMeasuring;
+      continue;
+    }
+    const Index slot = points[at(c)].slot;
+    const Problem& one = problem(prepared, slot);
+    Fit& fit = fits[at(c)];
+    fit = of_measure(one, bounded.measures[at(c)], 0.0);
+    fit.intercept = 0.0;
+    if (one.intercept) {
+      double b0 = prepared.hidden_constant[at(slot)];
+      const double* t = bounded.T + c * k;
+      for (Index i = 0; i < k; ++i) b0 += prepared.hidden[at(i)] * t[i];
+      fit.intercept = one.y->centre + std::ldexp(b0, one.y->exponent);
+    }
+    fit.rank_deficient = matrix.eliminated_deficient;
+    fit.n_nonzero = bounded.sums[at(c)].tt == 0.0 ? 0 : -1;
+    fit.status = std::isfinite(fit.intercept) ? judged(fit) : Status::kNumericalBreakdown;
+    if (wanted(c)) needs[at(c)] = Needs::kCoefficients;
+  }
+
+  for (Index c = 0; c < count; ++c) {
+    const Index number = prepared.group->problems[at(points[at(c)].slot)];
+    if (ended_[at(number)]) continue;
+    const Needs need = needs[at(c)];
+    if (need != Needs::kNothing) {
+      const Status stop = control_.interruption();
+      if (stop != Status::kConverged) {
+        fits[at(c)] = Fit();
+        fits[at(c)].status = stop;
+        hand_over(number, points[at(c)].lambda_index, std::move(fits[at(c)]));
+        ended_[at(number)] = 1;
+        continue;
+      }
+      const Index most =
+          need == Needs::kMeasuring ? wide_columns() : std::min(wide_columns(), kCoefColumns);
+      std::vector<Point> some;
+      std::vector<Index> place;
+      for (Index b = c; b < count && static_cast<Index>(some.size()) < most; ++b) {
+        if (needs[at(b)] != need || ended_[at(prepared.group->problems[at(points[at(b)].slot)])]) {
+          continue;
+        }
+        some.push_back(points[at(b)]);
+        place.push_back(b);
+        needs[at(b)] = Needs::kNothing;
+      }
+      if (need == Needs::kMeasuring) {
+        pad_columns(some);
+        std::vector<Fit> found = solve_measured(prepared, some);
+        for (std::size_t i = 0; i < place.size(); ++i) {
+          if (!wanted(place[i])) found[i].coef = {};
+          fits[at(place[i])] = std::move(found[i]);
+        }
+      } else {
+        std::vector<Fit*> to;
+        for (const Index b : place) to.push_back(&fits[at(b)]);
+        add_coefficients(prepared, some, to);
+      }
+    }
+    hand_over(number, points[at(c)].lambda_index, std::move(fits[at(c)]));
+    control_.count(1);
+  }
+}
+
+/// Fits whose residuals and correlations come from X, refined where that helps.
+std::vector<Fit> RidgeRun::solve_measured(const Prepared& prepared,
+                                          const std::vector<Point>& points) const {
   const Columns& columns = batch_.columns;
   const Spectrum& spectrum = *prepared.spectrum;
   const Index count = static_cast<Index>(points.size()), k = spectrum.size();
@@ -342,13 +616,16 @@ std::vector<Fit> RidgeRun::solve_full(const Prepared& prepared,
     std::vector<SpectrumColumn> sub_what;
     std::vector<Point> sub_points;
     std::vector<double> sub_T, sub_beta, sub_R;
-    for (const Index c : todo) {
+    std::vector<Index> columns_of = todo;
+    pad_columns(columns_of);
+    const Index padded = static_cast<Index>(columns_of.size());
+    for (const Index c : columns_of) {
       sub_what.push_back(what[at(c)]);
       sub_points.push_back(points[at(c)]);
       sub_T.insert(sub_T.end(), T.begin() + c * k, T.begin() + (c + 1) * k);
       sub_beta.insert(sub_beta.end(), beta.begin() + c * p, beta.begin() + (c + 1) * p);
     }
-    std::vector<RidgeMeasure> measures(at(some));
+    std::vector<RidgeMeasure> measures(at(padded));
     spectrum.refine(sub_what, prepared.Y.data(), sub_T.data(), sub_beta.data(), measures.data());
     // At lambda = 0 the certificate needs q off all columns, which is what the spectrum measures.
     for (Index s = 0; s < some; ++s) {
@@ -358,7 +635,7 @@ std::vector<Fit> RidgeRun::solve_full(const Prepared& prepared,
       }
     }
     if (step == kMaxRefinements) break;
-    std::vector<double> sub_B(at(p_all * some));
+    std::vector<double> sub_B(at(p_all * padded));
     expand(prepared, sub_points, sub_beta.data(), sub_B.data());
     const std::vector<double> sub_gaps = certify_batch(prepared, sub_points, sub_B, sub_R);
     std::vector<Index> next;
@@ -398,8 +675,8 @@ std::vector<Fit> RidgeRun::solve_full(const Prepared& prepared,
   return fits;
 }
 
-std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared,
-                                      const std::vector<Point>& points) const {
+std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vector<Point>& points,
+                                      Scratch& scratch) const {
   const Spectrum& spectrum = *prepared.spectrum;
   const RidgeGroup& matrix = prepared.matrix;
   const Index count = static_cast<Index>(points.size()), k = spectrum.size();
@@ -407,63 +684,44 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared,
   const Index h = static_cast<Index>(prepared.held_out.size());
   const Index r = matrix.n_eliminated();
 
-  std::vector<SpectrumColumn> what;
-  for (const Point& point : points) {
-    what.push_back({point.slot, matrix.effective_lambda(lambda(prepared, point))});
-  }
-  std::vector<double> T(at(k * count)), predicted(at(h * count));
-  std::vector<ShrunkSums> sums(at(count));
-  spectrum.shrink(what, prepared.Z.data(), T.data(), sums.data());
-  spectrum.predict(h, prepared.HM.data(), count, T.data(), predicted.data());
-
-  // What a fit means without its coefficients: beta = M t, t as stored. With F = y - U z and
-  // E = A A'U - U S its dual residual is y - (A A' + lambda) U t = F - E t in exact arithmetic (row
-  // space; the same with A'y and A'A in column space), so that norms give a true bound on the gap
-  // for the price of |t|: 1/2 |rho|^2 and rho' A A' rho / (2 lambda), or |rho|^2 / (2 lambda).
-  const double top = spectrum.values().empty() ? 0.0 : spectrum.values().back();
-  std::vector<RidgeMeasure> measures(at(count));
+  Bounded bounded = bound(prepared, points, scratch);
+  const std::vector<SpectrumColumn>& what = bounded.what;
+  const double* T = bounded.T;
+  std::vector<RidgeMeasure>& measures = bounded.measures;
+  std::vector<double>& predicted = scratch.predicted;
+  predicted.resize(at(h) * what.size());
+  spectrum.predict(h, prepared.HM.data(), static_cast<Index>(what.size()), T, predicted.data());
   std::vector<double> ridged(at(count), 0.0);  // part of measures.residual that is penalty
-  std::vector<Index> todo, iterations(at(count), 1);
+  std::vector<Index> open, iterations(at(count), 1);
   for (Index c = 0; c < count; ++c) {
-    const ShrunkSums& sum = sums[at(c)];
-    const Index slot = points[at(c)].slot;
-    const double lam = what[at(c)].lambda, yy = prepared.yy[at(slot)];
-    const double rho = prepared.defect[at(slot)] + 1e-15 * std::sqrt(sum.zz) +
-                       spectrum.defect() * std::sqrt(sum.tt);
-    RidgeMeasure& out = measures[at(c)];
-    if (spectrum.row_space()) {
-      out.gap = 0.5 * rho * rho * std::min(1.0, (top + spectrum.defect()) / lam);
-      out.residual = lam * lam * sum.tt;
-      out.penalty = 0.5 * lam * sum.stt;
-    } else {
-      out.gap = rho * rho / (2.0 * lam);
-      out.residual = yy - 2.0 * sum.zt + sum.stt;
-      out.penalty = 0.5 * lam * sum.tt;
-    }
-    const bool plain = lam > 0.0 && !prepared.any_ridged && !spectrum.has_delta();
-    const bool cancelled = !spectrum.row_space() && out.residual < 1e-5 * yy;
-    const double goal = kGoal * problem(prepared, slot).null_loss;
-    if (!plain || cancelled || !(out.gap <= goal)) todo.push_back(c);
+    if (bounded.open[at(c)]) open.push_back(c);
   }
 
-  if (!todo.empty()) {
+  const std::size_t most = at(wide_columns());
+  for (std::size_t first = 0; first < open.size(); first += most) {
+    const std::vector<Index> todo(
+        open.begin() + static_cast<std::ptrdiff_t>(first),
+        open.begin() + static_cast<std::ptrdiff_t>(std::min(open.size(), first + most)));
     const Index some = static_cast<Index>(todo.size());
     std::vector<SpectrumColumn> sub_what;
     std::vector<Point> sub_points;
-    std::vector<double> sub_T, kept(at(p * some)), sub_beta(at(p * some));
-    for (const Index c : todo) {
+    std::vector<Index> columns_of = todo;
+    pad_columns(columns_of);
+    const Index padded = static_cast<Index>(columns_of.size());
+    std::vector<double> sub_T, kept(at(p * padded)), sub_beta(at(p * padded));
+    for (const Index c : columns_of) {
       sub_what.push_back(what[at(c)]);
       sub_points.push_back(points[at(c)]);
-      sub_T.insert(sub_T.end(), T.begin() + c * k, T.begin() + (c + 1) * k);
+      sub_T.insert(sub_T.end(), T + c * k, T + (c + 1) * k);
     }
-    spectrum.coefficients(some, sub_T.data(), sub_beta.data());
-    std::vector<RidgeMeasure> found(at(some));
+    spectrum.coefficients(padded, sub_T.data(), sub_beta.data());
+    std::vector<RidgeMeasure> found(at(padded));
     std::vector<std::uint8_t> settled(at(some), 0);
-    bool open = true;
-    for (int step = 0; open && step <= kMaxRefinements; ++step) {
+    bool more = true;
+    for (int step = 0; more && step <= kMaxRefinements; ++step) {
       const std::vector<double> before = sub_beta;
       spectrum.refine(sub_what, prepared.Y.data(), sub_T.data(), sub_beta.data(), found.data());
-      open = false;
+      more = false;
       for (Index s = 0; s < some; ++s) {
         if (settled[at(s)]) continue;
         const Index c = todo[at(s)];
@@ -476,14 +734,14 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared,
         std::copy_n(before.begin() + s * p, p, kept.begin() + s * p);
         const double goal = kGoal * problem(prepared, points[at(c)].slot).null_loss;
         settled[at(s)] = found[at(s)].gap <= goal ? 1 : 0;
-        open = open || !settled[at(s)];
+        more = more || !settled[at(s)];
       }
     }
-    std::vector<double> sub_predicted(at(h * some));
-    spectrum.predict_from(h, prepared.H.data(), some, kept.data(), sub_predicted.data());
+    std::vector<double> sub_predicted(at(h * padded));
+    spectrum.predict_from(h, prepared.H.data(), padded, kept.data(), sub_predicted.data());
     std::vector<double> B;
     if (prepared.any_ridged) {
-      B.resize(at(batch_.columns.n_features() * some));
+      B.resize(at(batch_.columns.n_features() * padded));
       expand(prepared, sub_points, kept.data(), B.data());
     }
     for (Index s = 0; s < some; ++s) {
@@ -502,41 +760,39 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared,
     const Index slot = points[at(c)].slot;
     const Problem& one = problem(prepared, slot);
     const int scale = 2 * one.y->exponent;
-    const RidgeMeasure& found = measures[at(c)];
-    Fit fit;
-    const double loss = std::max(0.0, found.residual - ridged[at(c)]);
-    fit.objective = std::ldexp(0.5 * found.residual + found.penalty, scale);
-    fit.train_error = std::ldexp(loss, scale);
-    fit.deviance = 1.0 - 0.5 * loss / one.null_loss;
-    fit.gap = found.gap / one.null_loss;
-    fit.intercept = kNaN;  // goes with the coefficients, which folds do not hand over
+    Fit fit = of_measure(one, measures[at(c)], ridged[at(c)]);
     fit.iterations = iterations[at(c)];
-    fit.held_out_error = kNaN;
-    bool finite = std::isfinite(fit.objective) && std::isfinite(fit.gap);
-    double sum = 0.0, total = 0.0;
+    const bool all_held_out = static_cast<Index>(one.held_out.size()) == h;
+    fit.status = judged(fit);
+    const double* constant = prepared.constant.data() + slot * h;
+    const double* found = predicted.data() + c * h;
+    const auto place = [&](std::size_t i) {
+      return all_held_out ? static_cast<Index>(i)
+                          : std::lower_bound(prepared.held_out.begin(), prepared.held_out.end(),
+                                             one.held_out[i]) -
+                                prepared.held_out.begin();
+    };
+    // Four sums: one alone would wait for its own last addition.
+    double sums[4] = {}, totals[4] = {};
     for (std::size_t i = 0; i < one.held_out.size(); ++i) {
-      const Index row = one.held_out[i];
-      const Index place =
-          std::lower_bound(prepared.held_out.begin(), prepared.held_out.end(), row) -
-          prepared.held_out.begin();
-      const double value = prepared.constant[at(slot * h + place)] + predicted[at(c * h + place)];
       const double w = one.held_out_weight[i];
-      if (w > 0.0) {
-        const double error = one.y->value[at(row)] - value;
-        sum += w * error * error;
-        total += w;
-      }
-      if (batch_.want_prediction) {
-        fit.held_out_prediction.push_back(one.y->centre + std::ldexp(value, one.y->exponent));
-      }
+      if (!(w > 0.0)) continue;
+      const Index b = place(i);
+      const double error = one.y->value[at(one.held_out[i])] - (constant[b] + found[b]);
+      sums[i % 4] += w * error * error;
+      totals[i % 4] += w;
+    }
+    const double sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    const double total = (totals[0] + totals[1]) + (totals[2] + totals[3]);
+    for (std::size_t i = 0; batch_.want_prediction && i < one.held_out.size(); ++i) {
+      const Index b = place(i);
+      fit.held_out_prediction.push_back(one.y->centre +
+                                        std::ldexp(constant[b] + found[b], one.y->exponent));
     }
     if (total > 0.0) {
       fit.held_out_error = std::ldexp(sum / total, scale);
-      finite = finite && std::isfinite(fit.held_out_error);
+      if (!std::isfinite(fit.held_out_error)) fit.status = Status::kNumericalBreakdown;
     }
-    fit.status = !finite                     ? Status::kNumericalBreakdown
-                 : fit.gap <= control_.tol() ? Status::kConverged
-                                             : Status::kPrecisionLimit;
     fit.rank_deficient =
         matrix.eliminated_deficient || (what[at(c)].lambda == 0.0 && prepared.rank < p);
     fits.push_back(std::move(fit));
@@ -544,7 +800,8 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared,
   return fits;
 }
 
-void RidgeRun::solve_chunk(const Prepared& prepared, const std::vector<Point>& all) {
+void RidgeRun::solve_chunk(const Prepared& prepared, const std::vector<Point>& all,
+                           Scratch& scratch) {
   const Status stop = control_.interruption();
   std::vector<Point> points;
   for (const Point& point : all) {
@@ -567,8 +824,11 @@ void RidgeRun::solve_chunk(const Prepared& prepared, const std::vector<Point>& a
     }
   }
   if (points.empty()) return;
-  std::vector<Fit> fits =
-      prepared.group->fold ? solve_fold(prepared, points) : solve_full(prepared, points);
+  if (!prepared.group->fold) {
+    solve_full(prepared, points, scratch);
+    return;
+  }
+  std::vector<Fit> fits = solve_fold(prepared, points, scratch);
   for (std::size_t c = 0; c < fits.size(); ++c) {
     hand_over(prepared.group->problems[at(points[c].slot)], points[c].lambda_index,
               std::move(fits[c]));
@@ -576,19 +836,24 @@ void RidgeRun::solve_chunk(const Prepared& prepared, const std::vector<Point>& a
   control_.count(static_cast<Index>(fits.size()));
 }
 
-void RidgeRun::solve_points(const Prepared& prepared, const std::vector<Point>& points) {
-  // A chunk holds a few matrices (p, chunk) and (n, chunk): 8 MB each.
-  const Index side = std::max({batch_.columns.n_features(), batch_.columns.n_samples(), Index{1}});
-  const std::size_t chunk = at(std::clamp<Index>((Index{1} << 20) / side, 32, 512));
+void RidgeRun::solve_points(const Prepared& prepared, const std::vector<Point>& points,
+                            Scratch& scratch) {
+  // A chunk holds T (k, chunk) and what is predicted of the rows that are held out.
+  const Index side = std::max({std::min(batch_.columns.n_samples(), batch_.columns.n_features()),
+                               static_cast<Index>(prepared.held_out.size()), Index{1}});
+  const std::size_t chunk =
+      at(std::clamp<Index>((Index{1} << 20) / side / kColumnUnit, 1, 20) * kColumnUnit);
   for (std::size_t first = 0; first < points.size(); first += chunk) {
     const std::size_t last = std::min(points.size(), first + chunk);
-    solve_chunk(prepared, {points.begin() + static_cast<std::ptrdiff_t>(first),
-                           points.begin() + static_cast<std::ptrdiff_t>(last)});
+    solve_chunk(prepared,
+                {points.begin() + static_cast<std::ptrdiff_t>(first),
+                 points.begin() + static_cast<std::ptrdiff_t>(last)},
+                scratch);
   }
 }
 
 /// A system for every lambda, largest first; then the usual one for lambda = 0.
-void RidgeRun::solve_ladder(const Group& group) {
+void RidgeRun::solve_ladder(const Group& group, Scratch& scratch) {
   for (const double lam : distinct_lambdas(batch_.problems, group)) {
     const Prepared prepared = prepare(group, lam > 0.0 ? std::optional<double>(lam) : std::nullopt);
     std::vector<Point> points;
@@ -598,7 +863,7 @@ void RidgeRun::solve_ladder(const Group& group) {
         if (grid[l] == lam) points.push_back({static_cast<Index>(s), static_cast<Index>(l)});
       }
     }
-    solve_points(prepared, points);
+    solve_points(prepared, points, scratch);
   }
 }
 
@@ -631,13 +896,14 @@ void RidgeRun::run() {
   // As many decompositions at a time as there are threads: they need the memory, and one group's
   // columns alone would leave the other threads idle while the next one is decomposed.
   const std::size_t wave = at(pool_.n_threads());
+  std::vector<Scratch> scratch(wave);
   for (std::size_t first = 0; first < groups.size(); first += wave) {
     const std::size_t last = std::min(groups.size(), first + wave);
     std::vector<Prepared> prepared(last - first);
-    pool_.run(static_cast<Index>(last - first), [&](Index k, int) {
+    pool_.run(static_cast<Index>(last - first), [&](Index k, int thread) {
       const Group& group = groups[first + at(k)];
       if (ladder[first + at(k)]) {
-        solve_ladder(group);
+        solve_ladder(group, scratch[at(thread)]);
       } else if (control_.interruption() == Status::kConverged) {
         prepared[at(k)] = prepare(group, std::nullopt);
       } else {
@@ -662,7 +928,7 @@ void RidgeRun::run() {
         columns = 0;
       }
     }
-    pool_.run(static_cast<Index>(tasks.size()), [&](Index t, int) {
+    pool_.run(static_cast<Index>(tasks.size()), [&](Index t, int thread) {
       const Task& task = tasks[at(t)];
       const Prepared& one = prepared[task.group];
       std::vector<Point> points;
@@ -670,7 +936,7 @@ void RidgeRun::run() {
         const Index length = static_cast<Index>(problem(one, s).lambda.size());
         for (Index l = 0; l < length; ++l) points.push_back({s, l});
       }
-      solve_points(one, points);
+      solve_points(one, points, scratch[at(thread)]);
     });
   }
 }

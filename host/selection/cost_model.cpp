@@ -141,7 +141,8 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
     const std::size_t chunk =
         std::clamp((std::size_t{1} << 20) / side, std::size_t{32}, std::size_t{512});
     fixed += wave * (at(n) * at(p) + 3 * support * support + 5 * side * chunk) * sizeof(double);
-    if (n < p) fixed += (wave + n_weightings - 1) / n_weightings * at(p) * support * sizeof(double);
+    if (n < p && p <= 4 * n)
+      fixed += (wave + n_weightings - 1) / n_weightings * at(p) * support * sizeof(double);
   }
   fixed += kSlack;
   plan.fixed_bytes = fixed;
@@ -156,10 +157,13 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
 
   // One response of a tile: its rows, and per path the problem (held twice, sorted by engine), and
   // the fits (twice while they move from the engine, in vectors that grew by doubling). Fits keep
-  // their coefficients until the response is handed over.
+  // their coefficients until the response is handed over; ridge alone, after its folds, forms those
+  // that are kept.
   const std::size_t n_paths = at(n_problems_per_response);
   const std::size_t grown = std::bit_ceil(at(shape.n_lambdas));
-  std::size_t response = at(n) * 16 + all_coef;
+  const bool few_coef =
+      options.keep_chosen && plan.engine == Engine::kRidge && shape.largest_l1_ratio == 0.0;
+  std::size_t response = at(n) * 16 + (few_coef ? chosen_coef : all_coef);
   response += n_paths * (2 * grown * sizeof(Fit) + 2 * (sizeof(Problem) + at(shape.n_lambdas) * 8));
   response += fits * (96 + at(shape.n_folds) * 16);  // its ResponseResult
   if (shape.n_folds > 0) {

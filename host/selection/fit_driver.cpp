@@ -427,30 +427,55 @@ class Call {
       set_start(problem);
     });
     const bool may_extend = n_folds_ > 0 && options_.lambda_grid.empty();
-    std::vector<Problem> problems(at(n_paths * (1 + n_folds_)));
-    pool_.run(n_paths, [&](Index path, int) {
-      TileResponse& response = tile[at(path / shape_.n_l1_ratios)];
-      const Index base = path * (1 + n_folds_);
-      for (Index k = 0; k < n_folds_; ++k) {
-        Problem& fold = problems[at(base + 1 + k)];
-        fold = make_problem(response, path % shape_.n_l1_ratios, k);
-        fold.lambda = whole[at(path)].lambda;
-        fold.keep_coef = false;
-        fold.keep_last_coef = may_extend;
-      }
-      problems[at(base)] = std::move(whole[at(path)]);
-    });
     for (TileResponse& response : tile) {
       response.grid.resize(at(shape_.n_l1_ratios));
       response.fits.assign(at(shape_.n_l1_ratios), std::vector<std::vector<Fit>>(at(1 + n_folds_)));
     }
+    // What a response keeps is settled by its folds. Ridge solves them first, and then need not
+    // form the other coefficients.
+    const bool folds_first =
+        n_folds_ > 0 &&
+        std::all_of(options_.l1_ratio.begin(), options_.l1_ratio.end(),
+                    [&](double a) { return engine_for(shape_, options_, a) == Engine::kRidge; });
+    const Index begin = folds_first ? 0 : -1;
+    const Index members = n_folds_ - begin;
+    std::vector<Problem> problems(at(n_paths * members));
+    pool_.run(n_paths, [&](Index path, int) {
+      const Index ratio = path % shape_.n_l1_ratios;
+      TileResponse& response = tile[at(path / shape_.n_l1_ratios)];
+      response.grid[at(ratio)] = whole[at(path)].lambda;
+      for (Index k = 0; k < n_folds_; ++k) {
+        Problem& fold = problems[at(path * members + k - begin)];
+        fold = make_problem(response, ratio, k);
+        fold.lambda = whole[at(path)].lambda;
+        fold.keep_coef = false;
+        fold.keep_last_coef = may_extend;
+      }
+      if (!folds_first) problems[at(path * members)] = std::move(whole[at(path)]);
+    });
     solve(problems, may_extend, tile, first);
 
     std::vector<ResponseResult> results(tile.size());
-    pool_.run(static_cast<Index>(tile.size()),
-              [&](Index t, int) { results[at(t)] = combine(tile[at(t)]); });
+    const auto combine_all = [&] {
+      pool_.run(static_cast<Index>(tile.size()),
+                [&](Index t, int) { results[at(t)] = combine(tile[at(t)]); });
+    };
+    combine_all();
     if (may_extend && control_.interruption() == Status::kConverged) {
-      extend(tile, first, results);
+      extend(tile, first, begin, results);
+    }
+    if (folds_first) {
+      for (Index path = 0; path < n_paths; ++path) {
+        Problem& problem = whole[at(path)];
+        const std::size_t t = at(path / shape_.n_l1_ratios);
+        problem.lambda = tile[t].grid[at(problem.l1_ratio_index)];
+        if (!options_.keep_chosen) continue;
+        for (const Index* chosen : {results[t].best, results[t].one_se}) {
+          if (chosen[0] == problem.l1_ratio_index) problem.keep_only.push_back(chosen[1]);
+        }
+      }
+      solve(whole, false, tile, first);
+      combine_all();
     }
     for (std::size_t t = 0; t < tile.size(); ++t) {
       count(tile[t]);
@@ -499,10 +524,6 @@ class Call {
         const Problem& problem = share[i];
         TileResponse& response = tile[at(problem.response - first)];
         std::vector<Fit>& fits = response.fits[at(problem.l1_ratio_index)][at(problem.fold + 1)];
-        if (problem.fold < 0) {
-          std::vector<double>& grid = response.grid[at(problem.l1_ratio_index)];
-          grid.insert(grid.end(), problem.lambda.begin(), problem.lambda.end());
-        }
         std::vector<Fit>& fresh = collector.fits(i);
         std::move(fresh.begin(), fresh.end(), std::back_inserter(fits));
       }
@@ -578,7 +599,9 @@ class Call {
     if (cpu_columns_) columns_->build_all(pool_);
   }
 
-  void extend(std::vector<TileResponse>& tile, Index first, std::vector<ResponseResult>& results) {
+  /// Doubles the grids whose best lambda is their end, for the problems from fold `begin` on.
+  void extend(std::vector<TileResponse>& tile, Index first, Index begin,
+              std::vector<ResponseResult>& results) {
     std::vector<Problem> more;
     std::vector<std::size_t> extended;
     for (std::size_t t = 0; t < tile.size(); ++t) {
@@ -592,7 +615,9 @@ class Call {
         next.push_back((l == 0 ? grid.back() : next.back()) * step);
       }
       if (!(next.back() > 0.0)) continue;
-      for (Index k = -1; k < n_folds_; ++k) {
+      response.grid[at(ratio)].insert(response.grid[at(ratio)].end(), next.begin(), next.end());
+      extended_fits_ += (1 + n_folds_) * static_cast<Index>(next.size());
+      for (Index k = begin; k < n_folds_; ++k) {
         Problem problem = make_problem(response, ratio, k);
         problem.lambda = next;
         problem.keep_coef = k < 0;
@@ -605,7 +630,6 @@ class Call {
       extended.push_back(t);
     }
     if (more.empty()) return;
-    extended_fits_ += static_cast<Index>(more.size()) * shape_.n_lambdas;
     control_.set_total(n_fits() + extended_fits_);
     solve(more, false, tile, first);
     for (const std::size_t t : extended) results[t] = combine(tile[t]);
@@ -648,7 +672,7 @@ class Call {
         out.objective[f] = fit.objective;
         out.gap[f] = fit.gap;
         out.deviance[f] = fit.deviance;
-        out.n_nonzero[f] = static_cast<Index>(fit.coef.size());
+        out.n_nonzero[f] = fit.n_nonzero;
         out.iterations[f] = fit.iterations;
       }
       for (std::size_t k = 0; k < n_folds; ++k) {
@@ -660,7 +684,11 @@ class Call {
         }
       }
     }
-    if (n_folds > 0) choose_lambda(fold_train, response.fold_weight, out);
+    if (n_folds == 0) return out;
+    choose_lambda(fold_train, response.fold_weight, out);
+    const Index best = out.best[0] * out.n_lambdas + out.best[1];
+    const Index features = std::max<Index>(out.n_nonzero[at(best)], 0);
+    for (Index& n_nonzero : out.n_nonzero) n_nonzero = n_nonzero < 0 ? features : n_nonzero;
     return out;
   }
 

@@ -130,22 +130,13 @@ Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
     if (given != 0.0) fit.coef.emplace_back(j, given);
     shift += given * columns.mean(j);
   }
+  fit.n_nonzero = static_cast<Index>(fit.coef.size());
   fit.objective = std::ldexp(0.5 * sums.loss + penalty, 2 * ky);
   fit.intercept = 0.0;
   if (problem.intercept) {
     // b0 makes the weighted mean residual 0: in hat units mean(yhat) - sum mean_j b_j.
     double hat = problem.y_mean;
-    for (const auto& [j, b] : coef) {
-      const Index direct = rows.direct_index(j);
-      if (direct < 0) {
-        hat -= rows.mean[at(j)] * b;
-      } else {
-        const Index first = rows.rows.front();
-        const double whole =
-            std::ldexp(element(columns.source(), first, j) - columns.mean(j), -columns.exponent(j));
-        hat -= (whole - rows.column(columns, j)[first]) * b;
-      }
-    }
+    for (const auto& [j, b] : coef) hat -= rows.centring(columns, j) * b;
     fit.intercept = problem.y->centre + std::ldexp(hat, ky) - shift;
     finite = finite && std::isfinite(fit.intercept);
   }

@@ -77,9 +77,11 @@ struct Problem {
   std::vector<std::pair<Index, double>> start;
 
   /// False: nobody asks for the coefficients, objectives and intercepts of its fits (a fold's),
-  /// except at the last lambda if keep_last_coef.
+  /// except at the last lambda if keep_last_coef. The ridge engine also minds `keep_only`: indices
+  /// of the lambdas whose coefficients are wanted, empty for all.
   bool keep_coef = true;
   bool keep_last_coef = true;
+  std::vector<Index> keep_only;
 
   // Derived by finish_problem:
   double y_mean = 0.0;                         ///< weighted mean of yhat (0 without an intercept)
@@ -121,7 +123,8 @@ struct Fit {
   double held_out_error = 0.0;  ///< the same on the held-out rows; NaN without any
   Index iterations = 0;
   std::vector<std::pair<Index, double>> coef;  ///< sorted by feature, no zeros
-  std::vector<double> held_out_prediction;     ///< only if asked for
+  Index n_nonzero = 0;  ///< -1: never formed, as many as where the path's coefficients were
+  std::vector<double> held_out_prediction;  ///< only if asked for
 };
 
 }  // namespace thresher

@@ -53,6 +53,14 @@ const double* RowWeighting::column(const Columns& columns, Index j) const {
   return k < 0 ? columns.column(j) : direct_values.data() + k * columns.n_samples();
 }
 
+double RowWeighting::centring(const Columns& columns, Index j) const {
+  if (direct_index(j) < 0) return mean[at(j)];
+  const Index first = rows.front();
+  const double whole =
+      std::ldexp(element(columns.source(), first, j) - columns.mean(j), -columns.exponent(j));
+  return whole - column(columns, j)[first];
+}
+
 double RowWeighting::column_mean(Index j) const { return direct_index(j) < 0 ? mean[at(j)] : 0.0; }
 
 void RowWeighting::centred_column(const Columns& columns, Index j, double* out) const {

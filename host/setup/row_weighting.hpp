@@ -29,6 +29,8 @@ struct RowWeighting {
   const double* column(const Columns& columns, Index j) const;
   /// Weighted mean of what column() returns: mean[j], or 0 for a direct column.
   double column_mean(Index j) const;
+  /// What makes column j, as it is centred for this w, from (x_j - Columns::mean) 2^-exponent.
+  double centring(const Columns& columns, Index j) const;
 
   /// xhat_j about its weighted mean (as it is without centring), on every row, those without weight
   /// included: what a coefficient adds to the fitted values.

@@ -23,6 +23,7 @@ RESULTS = pathlib.Path(__file__).with_name("results.txt")
 GROUPS = ["objective and gap", "weights and centring", "factors and standardize",
           "screening and bounds", "selection", "threads and tiles", "readers"]
 PROGRAMS = {"relation_tests": "tests/relations/relation_tests",
+            "ridge_tests": "tests/ridge/ridge_tests",
             "thresher_readers_tests": "tests/readers/thresher_readers_tests"}
 LEAST_PER_GROUP = 5
 TEST_SECONDS = 180

@@ -510,6 +510,83 @@ TEST(RidgeTopEigenvalue, IsThatOfTheDefinition) {
   }
 }
 
+// What is reported with coefficients covers how far they are from the minimum, found in long
+// double: half the quadratic form of the distance to the exact solution. Directions far below
+// lambda, where an error in the correlations costs most.
+TEST_P(RidgeSpectrum, ReportedGapCoversTheDistanceToTheMinimum) {
+  for (const Index n : {60, 20}) {
+    Case c = random_case(n, 40, 2, 27);
+    const Case noise = random_case(n, 40, 1, 28);
+    for (Index j = 6; j < c.p; ++j) {
+      for (Index i = 0; i < c.n; ++i) {
+        c.X[at(j * c.n + i)] = c.x(i, j % 6) + 1e-9 * noise.x(i, j);
+      }
+    }
+    c.lambda = {1.0};
+    Stage first = set_up(c, 1);
+    const double top = ridge_top_eigenvalue(*first.columns, first.problems[0]);
+    c.lambda = {10.0 * top, 1e-3 * top, 1e-6 * top, 1e-8 * top, 1e-9 * top};
+    const Solved solved = solve(c);
+    const std::vector<double> weight = all_weights(c);
+    int by_bound = 0;
+    for (Index r = 0; r < c.n_responses; ++r) {
+      const double p0 = null_loss(c, r, weight);
+      for (std::size_t l = 0; l < c.lambda.size(); ++l) {
+        const Fit& fit = solved.fit(-1, r, static_cast<Index>(l));
+        const Exact exact = exact_ridge(c, r, weight, penalty_of(c, c.lambda[l], weight));
+        std::vector<Real> off(at(c.p));
+        for (Index j = 0; j < c.p; ++j) off[at(j)] = -exact.coef[at(j)];
+        for (const auto& [j, b] : fit.coef) off[at(j)] += b;
+        Real distance = 0.0L, mean = 0.0L, squares = 0.0L;
+        for (const Real d : off) distance += 0.5L * c.lambda[l] * d * d;
+        for (Index i = 0; i < c.n; ++i) {
+          Real f = 0.0L;
+          for (Index j = 0; j < c.p; ++j) f += off[at(j)] * c.x(i, j);
+          mean += f / static_cast<Real>(c.n);
+          squares += f * f / static_cast<Real>(c.n);
+        }
+        distance += 0.5L * (squares - mean * mean);
+        EXPECT_GE(fit.gap * p0, static_cast<double>(distance)) << "lambda " << c.lambda[l] / top;
+        EXPECT_LE(fit.gap, 1e-12);
+        by_bound += fit.iterations == 1 ? 1 : 0;
+      }
+    }
+    EXPECT_GE(by_bound, 6);  // the others were refined
+  }
+}
+
+// Which coefficients are wanted changes no bit of a fit: neither of those beside it nor its own.
+TEST_P(RidgeSpectrum, WantedCoefficientsChangeNoBit) {
+  for (const Index p : {30, 70}) {
+    Case c = random_case(45, p, 7, 29);
+    for (int l = 0; l < 13; ++l) c.lambda.push_back(100.0 * std::pow(0.1, l));
+    Stage s = set_up(c, 1);
+    const Answers all = solve_stage(s, c.lambda.size());
+    for (std::size_t r = 0; r < s.problems.size(); ++r) {
+      s.problems[r].keep_only = {static_cast<Index>(r), static_cast<Index>(12 - r)};
+    }
+    const Answers some = solve_stage(s, c.lambda.size());
+    for (std::size_t r = 0; r < s.problems.size(); ++r) {
+      for (std::size_t l = 0; l < c.lambda.size(); ++l) {
+        SCOPED_TRACE("response " + std::to_string(r) + " lambda " + std::to_string(l));
+        const Fit& a = all.fits[r][l];
+        const Fit& b = some.fits[r][l];
+        EXPECT_EQ(a.gap, b.gap);
+        EXPECT_EQ(a.objective, b.objective);
+        EXPECT_EQ(a.intercept, b.intercept);
+        EXPECT_EQ(a.deviance, b.deviance);
+        EXPECT_EQ(a.status, b.status);
+        EXPECT_EQ(static_cast<Index>(a.coef.size()), p);
+        if (l == r || l == 12 - r) {
+          EXPECT_EQ(a.coef, b.coef);
+        } else {
+          EXPECT_TRUE(b.coef.empty());
+        }
+      }
+    }
+  }
+}
+
 // A bound on the gap of fits whose coefficients are never formed must hold for what they stand
 // for: with a lambda far below what double resolves, the measured gap may not exceed the bound.
 TEST_P(RidgeSpectrum, CheapBoundCoversTheMeasuredGap) {
