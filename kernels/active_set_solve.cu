@@ -12,8 +12,8 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr int kThreads = block_threads(256);  // untuned: no GPU has run this yet
-constexpr int kWarps = kThreads / static_cast<int>(kWarpSize);
+constexpr int kSolveThreads = block_threads(256);  // untuned: no GPU has run this yet
+constexpr int kSolveWarps = kSolveThreads / static_cast<int>(kWarpSize);
 constexpr int kEntrants = 8;  // violators added at a time (design section 6)
 // As in host/backend/active_set.cpp: a pivot below this share of G_jj + e_j means dependence; |h|
 // below this share of a needs no refinement.
@@ -29,7 +29,7 @@ constexpr double kConjugateTol = 1e-14;
 // Shared memory of the block.
 struct Workspace {
   double* sums;     // (kMostWarps)
-  double* partial;  // (kThreads)
+  double* partial;  // (kSolveThreads)
 };
 
 /// One slot's subproblem. The members are the same in all threads of the block.
@@ -76,8 +76,8 @@ __device__ void multiply(const double* M, Index ld, int k, const double* x, doub
   if (k == 0) return;
   const int warp = static_cast<int>(kWarpSize);
   const int width = (k + warp - 1) / warp * warp;
-  if (width > kThreads / 2) {
-    for (int i = tid(); i < k; i += kThreads) {
+  if (width > kSolveThreads / 2) {
+    for (int i = tid(); i < k; i += kSolveThreads) {
       double sum = 0.0;
       for (int j = 0; j < k; ++j) sum += M[j * ld + i] * x[j];
       y[i] = sum;
@@ -85,7 +85,7 @@ __device__ void multiply(const double* M, Index ld, int k, const double* x, doub
     __syncthreads();
     return;
   }
-  const int parts = kThreads / width;
+  const int parts = kSolveThreads / width;
   const int row = tid() % width, part = tid() / width;
   double sum = 0.0;
   if (row < k && part < parts) {
@@ -103,7 +103,7 @@ __device__ void multiply(const double* M, Index ld, int k, const double* x, doub
 
 // y = (G_AA + diag e_A) x.
 __device__ void multiply_system(const Job& job, const double* x, double* y) {
-  for (int i = tid(); i < job.k; i += kThreads) {
+  for (int i = tid(); i < job.k; i += kSolveThreads) {
     const int row = job.active[i];
     double sum = job.e[row] * x[i];
     for (int j = 0; j < job.k; ++j) sum += job.gram[job.active[j] * job.gram_ld + row] * x[j];
@@ -114,13 +114,13 @@ __device__ void multiply_system(const Job& job, const double* x, double* y) {
 
 __device__ double dot(int k, const double* x, const double* y, double* sums) {
   double sum = 0.0;
-  for (int i = tid(); i < k; i += kThreads) sum += x[i] * y[i];
+  for (int i = tid(); i < k; i += kSolveThreads) sum += x[i] * y[i];
   return block_sum(sum, sums);
 }
 
 // g at the current coefficients, and h: what is missing to stationarity on the active features.
 __device__ void update_gradient(Job& job) {
-  for (int row = tid(); row < job.n_working; row += kThreads) {
+  for (int row = tid(); row < job.n_working; row += kSolveThreads) {
     double sum = job.grad[row];
     for (int m = 0; m < job.n_moved; ++m) {
       const int column = job.moved[m];
@@ -129,7 +129,7 @@ __device__ void update_gradient(Job& job) {
     job.g[row] = sum;
   }
   __syncthreads();
-  for (int i = tid(); i < job.k; i += kThreads) {
+  for (int i = tid(); i < job.k; i += kSolveThreads) {
     const int at = job.active[i];
     job.h[i] = job.g[at] - job.a[at] * job.sign[i] - job.e[at] * job.coef[at];
   }
@@ -141,7 +141,7 @@ __device__ void update_gradient(Job& job) {
 __device__ void rebuild_inverse(Job& job) {
   double* M = job.inverse;
   const int lane = tid() % static_cast<int>(kWarpSize), warp = tid() / static_cast<int>(kWarpSize);
-  for (int j = warp; j < job.k; j += kWarps) {
+  for (int j = warp; j < job.k; j += kSolveWarps) {
     const int column = job.active[j];
     for (int i = lane; i < job.k; i += static_cast<int>(kWarpSize)) {
       M[j * job.inverse_ld + i] =
@@ -154,10 +154,10 @@ __device__ void rebuild_inverse(Job& job) {
   }
   __syncthreads();
   for (int m = 0; m < job.k; ++m) {
-    for (int i = tid(); i < job.k; i += kThreads) job.u[i] = M[m * job.inverse_ld + i];
+    for (int i = tid(); i < job.k; i += kSolveThreads) job.u[i] = M[m * job.inverse_ld + i];
     __syncthreads();
     const double pivot = larger(job.u[m], job.v[m]);
-    for (int j = warp; j < job.k; j += kWarps) {
+    for (int j = warp; j < job.k; j += kSolveWarps) {
       // Row m of the matrix is its column m, with the opposite sign where column j is done.
       const double row_m = j < m ? -job.u[j] : job.u[j];
       for (int i = lane; i < job.k; i += static_cast<int>(kWarpSize)) {
@@ -180,7 +180,7 @@ __device__ void rebuild_inverse(Job& job) {
 // delta = (G_AA + diag e_A)^-1 h.
 __device__ void newton_step(Job& job, const Workspace& work) {
   double off = 0.0;
-  for (int i = tid(); i < job.k; i += kThreads) {
+  for (int i = tid(); i < job.k; i += kSolveThreads) {
     const double e = job.e[job.active[i]];
     if (job.frozen[i] != e) off = larger(off, 1.0);
     if (!(job.frozen[i] <= kFrozenFactor * e && e <= kFrozenFactor * job.frozen[i])) off = 2.0;
@@ -195,7 +195,7 @@ __device__ void newton_step(Job& job, const Workspace& work) {
 
   // Conjugate gradients: v residual, s = M v, t direction, u = system t.
   const double aim = kConjugateTol * sqrt(dot(job.k, job.h, job.h, work.sums));
-  for (int i = tid(); i < job.k; i += kThreads) {
+  for (int i = tid(); i < job.k; i += kSolveThreads) {
     job.v[i] = job.h[i];
     job.t[i] = job.delta[i];
     job.s[i] = job.delta[i];
@@ -208,7 +208,7 @@ __device__ void newton_step(Job& job, const Workspace& work) {
     const double curvature = dot(job.k, job.t, job.u, work.sums);
     if (!(curvature > 0.0)) break;
     const double alpha = vs / curvature;
-    for (int i = tid(); i < job.k; i += kThreads) {
+    for (int i = tid(); i < job.k; i += kSolveThreads) {
       job.delta[i] += alpha * job.t[i];
       job.v[i] -= alpha * job.u[i];
     }
@@ -218,7 +218,7 @@ __device__ void newton_step(Job& job, const Workspace& work) {
     const double next = dot(job.k, job.v, job.s, work.sums);
     const double beta = next / vs;
     vs = next;
-    for (int i = tid(); i < job.k; i += kThreads) job.t[i] = job.s[i] + beta * job.t[i];
+    for (int i = tid(); i < job.k; i += kSolveThreads) job.t[i] = job.s[i] + beta * job.t[i];
     __syncthreads();
   }
 }
@@ -229,10 +229,10 @@ __device__ void drop(Job& job, int r) {
   const Index ld = job.inverse_ld;
   const int last = job.k - 1;
   const int lane = tid() % static_cast<int>(kWarpSize), warp = tid() / static_cast<int>(kWarpSize);
-  for (int i = tid(); i < job.k; i += kThreads) job.u[i] = M[r * ld + i];
+  for (int i = tid(); i < job.k; i += kSolveThreads) job.u[i] = M[r * ld + i];
   __syncthreads();
   const double pivot = job.u[r];
-  for (int j = warp; j < job.k; j += kWarps) {
+  for (int j = warp; j < job.k; j += kSolveWarps) {
     const double factor = job.u[j] / pivot;
     for (int i = lane; i < job.k; i += static_cast<int>(kWarpSize)) {
       M[j * ld + i] -= job.u[i] * factor;
@@ -240,7 +240,7 @@ __device__ void drop(Job& job, int r) {
   }
   __syncthreads();
   // The last feature takes the place.
-  for (int i = tid(); i < last; i += kThreads) {
+  for (int i = tid(); i < last; i += kSolveThreads) {
     const double value = i == r ? M[last * ld + last] : M[last * ld + i];
     M[r * ld + i] = value;
     M[i * ld + r] = value;
@@ -264,7 +264,7 @@ struct Pivot {
 };
 __device__ Pivot pivot_of(Job& job, int at, const Workspace& work) {
   const double* column = job.gram + at * job.gram_ld;
-  for (int i = tid(); i < job.k; i += kThreads) job.v[i] = column[job.active[i]];
+  for (int i = tid(); i < job.k; i += kSolveThreads) job.v[i] = column[job.active[i]];
   __syncthreads();
   multiply(job.inverse, job.inverse_ld, job.k, job.v, job.u, work.partial);
   const double whole = column[at] + job.e[at];
@@ -275,7 +275,7 @@ __device__ Pivot pivot_of(Job& job, int at, const Workspace& work) {
 __device__ void append(Job& job, int at, double pivot, int sign, double value) {
   if (job.k == job.room) {
     // Shared memory is full: on in global memory.
-    for (int j = tid() / static_cast<int>(kWarpSize); j < job.k; j += kWarps) {
+    for (int j = tid() / static_cast<int>(kWarpSize); j < job.k; j += kSolveWarps) {
       for (int i = tid() % static_cast<int>(kWarpSize); i < job.k;
            i += static_cast<int>(kWarpSize)) {
         job.inverse_global[j * job.global_ld + i] = job.inverse[j * job.inverse_ld + i];
@@ -290,11 +290,11 @@ __device__ void append(Job& job, int at, double pivot, int sign, double value) {
   const Index ld = job.inverse_ld;
   const int k = job.k;
   const int lane = tid() % static_cast<int>(kWarpSize), warp = tid() / static_cast<int>(kWarpSize);
-  for (int j = warp; j < k; j += kWarps) {
+  for (int j = warp; j < k; j += kSolveWarps) {
     const double factor = job.u[j] / pivot;
     for (int i = lane; i < k; i += static_cast<int>(kWarpSize)) M[j * ld + i] += job.u[i] * factor;
   }
-  for (int i = tid(); i < k; i += kThreads) {
+  for (int i = tid(); i < k; i += kSolveThreads) {
     const double value_i = -job.u[i] / pivot;
     M[k * ld + i] = value_i;
     M[i * ld + k] = value_i;
@@ -326,7 +326,7 @@ __device__ bool enter_dependent(Job& job, int at, const Workspace& work) {
   const int sign = job.g[at] > 0.0 ? 1 : -1;
   double score = -INFINITY;
   int index = -1;
-  for (int i = tid(); i < job.k; i += kThreads) {
+  for (int i = tid(); i < job.k; i += kSolveThreads) {
     const double direction = -sign * job.u[i];
     const double b = job.coef[job.active[i]];
     if (job.sign[i] == 0 || !(direction * b < 0.0)) continue;
@@ -341,7 +341,7 @@ __device__ bool enter_dependent(Job& job, int at, const Workspace& work) {
   const int leaving = job.active[hit];
   const double step = job.coef[leaving] / (sign * job.u[hit]);
   __syncthreads();
-  for (int i = tid(); i < job.k; i += kThreads) {
+  for (int i = tid(); i < job.k; i += kSolveThreads) {
     job.coef[job.active[i]] -= step * sign * job.u[i];
   }
   __syncthreads();
@@ -393,7 +393,7 @@ __device__ void set_up(const WorkingSetState& state, const ProblemView& problem,
     job.inverse = shared;
     job.inverse_ld = side;
     job.room = side;
-    for (int j = tid() / static_cast<int>(kWarpSize); j < job.k; j += kWarps) {
+    for (int j = tid() / static_cast<int>(kWarpSize); j < job.k; j += kSolveWarps) {
       for (int i = tid() % static_cast<int>(kWarpSize); i < job.k;
            i += static_cast<int>(kWarpSize)) {
         shared[j * job.inverse_ld + i] = job.inverse_global[j * job.global_ld + i];
@@ -402,7 +402,7 @@ __device__ void set_up(const WorkingSetState& state, const ProblemView& problem,
   }
 
   const int* feature = state.feature + slot * state.capacity;
-  for (int at = tid(); at < job.n_working; at += kThreads) {
+  for (int at = tid(); at < job.n_working; at += kSolveThreads) {
     job.a[at] = l1_term(problem, feature[at], lambda);
     job.e[at] = l2_term(problem, feature[at], lambda);
     job.base[at] = job.coef[at];
@@ -410,7 +410,7 @@ __device__ void set_up(const WorkingSetState& state, const ProblemView& problem,
     if (job.place[at] == kBlocked) job.place[at] = kOutside;
   }
   __syncthreads();
-  for (int i = tid(); i < job.k; i += kThreads) {
+  for (int i = tid(); i < job.k; i += kSolveThreads) {
     const int at = job.active[i];
     job.moved[i] = at;
     if (job.a[at] == 0.0) job.sign[i] = 0;
@@ -442,11 +442,11 @@ __device__ void activate_start(Job& job, const Workspace& work) {
 
 // One block per position. Its inverse fills the shared memory of a multiprocessor, so the registers
 // are its own as well: without the 1, ptxas keeps to 128 and spills.
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kSolveThreads, 1)
     solve_active_sets_kernel(WorkingSetState state, const RoundSlot* round, Index count,
                              Index max_iterations, Index shared_doubles) {
   THRESHER_SHARED_ARRAY(double, sums, kMostWarps);
-  THRESHER_SHARED_ARRAY(double, partial, kThreads);
+  THRESHER_SHARED_ARRAY(double, partial, kSolveThreads);
   THRESHER_SHARED_ARRAY(int, chosen, kEntrants);
   double* shared = dynamic_shared<double>();
   const Workspace work{sums, partial};
@@ -481,7 +481,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         // An entrant that would start against its sign stops the step where it is.
         double score = -INFINITY;
         int index = -1;
-        for (int i = tid(); i < job.k; i += kThreads) {
+        for (int i = tid(); i < job.k; i += kSolveThreads) {
           const double against = -job.delta[i] * job.sign[i];
           if (job.sign[i] != 0 && job.coef[job.active[i]] == 0.0 && against > 0.0 &&
               against > score) {
@@ -495,7 +495,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         if (hit < 0) {
           // Else the first sign change.
           score = -INFINITY;
-          for (int i = tid(); i < job.k; i += kThreads) {
+          for (int i = tid(); i < job.k; i += kSolveThreads) {
             const double b = job.coef[job.active[i]];
             if (job.sign[i] == 0 || b == 0.0 || !((b + job.delta[i]) * job.sign[i] < 0.0)) continue;
             double t = -b / job.delta[i];
@@ -509,7 +509,7 @@ __global__ void __launch_bounds__(kThreads, 1)
           step = -block_max(score, sums);
         }
         if (hit < 0) step = 1.0;
-        for (int i = tid(); i < job.k; i += kThreads) {
+        for (int i = tid(); i < job.k; i += kSolveThreads) {
           job.coef[job.active[i]] += step * job.delta[i];
           job.h[i] *= 1.0 - step;
         }
@@ -537,7 +537,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       while (n_chosen < take) {
         double score = -INFINITY;
         int index = -1;
-        for (int at = tid(); at < job.n_working; at += kThreads) {
+        for (int at = tid(); at < job.n_working; at += kSolveThreads) {
           if (job.place[at] != kOutside) continue;
           const double excess = fabs(job.g[at]) - job.a[at];
           // A feature without an L1 term belongs to the active set from the start.
@@ -590,7 +590,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         }
         n_new = job.k - before;
         if (n_new == 0) single = true;
-        for (int i = before + tid(); i < job.k; i += kThreads) {
+        for (int i = before + tid(); i < job.k; i += kSolveThreads) {
           const int at = job.active[i];
           job.h[i] = job.g[at] - job.a[at] * job.sign[i];
         }
@@ -600,7 +600,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 
       // Nothing outside wants in: stationary on the active features?
       double worst = 0.0;
-      for (int i = tid(); i < job.k; i += kThreads) {
+      for (int i = tid(); i < job.k; i += kSolveThreads) {
         const int at = job.active[i];
         worst = larger(worst, fabs(job.h[i]) / (kStationary * job.a[at] + slack(at)));
       }
@@ -616,7 +616,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 
     __syncthreads();
     if (job.inverse != job.inverse_global) {
-      for (int j = tid() / static_cast<int>(kWarpSize); j < job.k; j += kWarps) {
+      for (int j = tid() / static_cast<int>(kWarpSize); j < job.k; j += kSolveWarps) {
         for (int i = tid() % static_cast<int>(kWarpSize); i < job.k;
              i += static_cast<int>(kWarpSize)) {
           job.inverse_global[j * job.global_ld + i] = job.inverse[j * job.inverse_ld + i];
@@ -639,7 +639,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 void solve_active_sets(const WorkingSetState& state, const RoundSlot* round, Index count,
                        Index max_iterations, std::size_t shared_bytes, cudaStream_t stream) {
-  const auto static_bytes = (kMostWarps + kThreads) * sizeof(double) + kEntrants * sizeof(int);
+  const auto static_bytes = (kMostWarps + kSolveThreads) * sizeof(double) + kEntrants * sizeof(int);
   const auto most = shared_bytes > static_bytes + 1024 ? shared_bytes - static_bytes - 1024 : 0;
   const auto side = std::min<std::size_t>(
       static_cast<std::size_t>(std::sqrt(static_cast<double>(most / sizeof(double)))),
@@ -647,7 +647,7 @@ void solve_active_sets(const WorkingSetState& state, const RoundSlot* round, Ind
   const std::size_t bytes = side * side * sizeof(double);
   allow_shared("solve_active_sets_kernel", solve_active_sets_kernel, bytes);
   launch("solve_active_sets_kernel", solve_active_sets_kernel,
-         {dim3(grid_x(count)), kThreads, bytes}, stream, state, round, count, max_iterations,
+         {dim3(grid_x(count)), kSolveThreads, bytes}, stream, state, round, count, max_iterations,
          static_cast<Index>(side * side));
 }
 

@@ -6,11 +6,11 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
+constexpr unsigned kHarvestThreads = block_threads(256);  // untuned: no GPU has run this yet
 
 // One block per position; a thread finds the rank of its coefficient among the active features by
 // counting smaller ones (quadratic in the support, which is short and in the cache).
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kHarvestThreads)
     harvest_coefficients_kernel(WorkingSetState state, const RoundSlot* round, Index count,
                                 CoefficientHarvest harvest) {
   for (Index position = blockIdx.x; position < count; position += gridDim.x) {
@@ -21,7 +21,8 @@ __global__ void __launch_bounds__(kThreads)
     const double* coef = state.coef + slot * state.capacity;
     const int* active = state.active + slot * state.active_capacity;
     const int n_active = state.n_active[slot];
-    for (int k = static_cast<int>(threadIdx.x); k < n_active; k += static_cast<int>(kThreads)) {
+    for (int k = static_cast<int>(threadIdx.x); k < n_active;
+         k += static_cast<int>(kHarvestThreads)) {
       const double value = coef[active[k]];
       if (value == 0.0) continue;
       const int own = feature[active[k]];
@@ -40,7 +41,7 @@ __global__ void __launch_bounds__(kThreads)
 void harvest_coefficients(const WorkingSetState& state, const RoundSlot* round, Index count,
                           const CoefficientHarvest& harvest, cudaStream_t stream) {
   launch("harvest_coefficients_kernel", harvest_coefficients_kernel,
-         {dim3(grid_x(count)), kThreads}, stream, state, round, count, harvest);
+         {dim3(grid_x(count)), kHarvestThreads}, stream, state, round, count, harvest);
 }
 
 }  // namespace thresher::cuda

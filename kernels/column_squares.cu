@@ -7,20 +7,20 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kBlockSize = block_threads(256);  // untuned: no GPU has run it yet
+constexpr unsigned kSquaresThreads = block_threads(256);  // untuned: no GPU has run it yet
 
-// A block takes a column, its threads every kBlockSize-th entry.
-__global__ void __launch_bounds__(kBlockSize) column_squares_kernel(ColumnSquares step) {
+// A block takes a column, its threads every kSquaresThreads-th entry.
+__global__ void __launch_bounds__(kSquaresThreads) column_squares_kernel(ColumnSquares step) {
   THRESHER_SHARED_ARRAY(double, scratch, kMostWarps);
   for (Index c = blockIdx.x; c < step.cols; c += gridDim.x) {
     const double* x = step.X + c * step.rows;
     double sum = 0.0;
     if (step.V == nullptr) {
-      for (Index i = threadIdx.x; i < step.rows; i += kBlockSize) sum += x[i] * x[i];
+      for (Index i = threadIdx.x; i < step.rows; i += kSquaresThreads) sum += x[i] * x[i];
     } else {
       const double* v = step.V + c * step.rows;
       const double scale = step.scale[c];
-      for (Index i = threadIdx.x; i < step.rows; i += kBlockSize) {
+      for (Index i = threadIdx.x; i < step.rows; i += kSquaresThreads) {
         const double d = x[i] - v[i] * scale;
         sum += d * d;
       }
@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kBlockSize) column_squares_kernel(ColumnSquare
 }  // namespace
 
 void column_squares(const ColumnSquares& step, cudaStream_t stream) {
-  launch("column_squares_kernel", column_squares_kernel, {dim3(grid_x(step.cols)), kBlockSize},
+  launch("column_squares_kernel", column_squares_kernel, {dim3(grid_x(step.cols)), kSquaresThreads},
          stream, step);
 }
 

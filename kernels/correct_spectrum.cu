@@ -7,17 +7,17 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kBlockSize = block_threads(256);  // untuned: no GPU has run it yet
+constexpr unsigned kCorrectThreads = block_threads(256);  // untuned: no GPU has run it yet
 
-// A block takes a column, its threads every kBlockSize-th entry.
-__global__ void __launch_bounds__(kBlockSize) correct_spectrum_kernel(CorrectSpectrum step) {
+// A block takes a column, its threads every kCorrectThreads-th entry.
+__global__ void __launch_bounds__(kCorrectThreads) correct_spectrum_kernel(CorrectSpectrum step) {
   THRESHER_SHARED_ARRAY(double, scratch, kMostWarps);
   for (Index c = blockIdx.x; c < step.count; c += gridDim.x) {
     const double lambda = step.lambda[c];
     double* d = step.D + c * step.k;
     double* t = step.T + c * step.k;
     double squares = 0.0;
-    for (Index i = threadIdx.x; i < step.k; i += kBlockSize) {
+    for (Index i = threadIdx.x; i < step.k; i += kCorrectThreads) {
       const double s = step.values[i];
       double rho = d[i], change = 0.0;
       if (lambda > 0.0) {
@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(kBlockSize) correct_spectrum_kernel(CorrectSpe
 }  // namespace
 
 void correct_spectrum(const CorrectSpectrum& step, cudaStream_t stream) {
-  launch("correct_spectrum_kernel", correct_spectrum_kernel, {dim3(grid_x(step.count)), kBlockSize},
-         stream, step);
+  launch("correct_spectrum_kernel", correct_spectrum_kernel,
+         {dim3(grid_x(step.count)), kCorrectThreads}, stream, step);
 }
 
 }  // namespace thresher::cuda

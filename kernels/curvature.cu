@@ -8,11 +8,11 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kMostThreads = block_threads(512);  // untuned: no GPU has run it yet
+constexpr unsigned kMostCurvatureThreads = block_threads(512);  // untuned: no GPU has run it yet
 
 // Block x serves slots x, x + gridDim.x, ...; its threads stride over the rows.
 template <class T>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kMostCurvatureThreads)
     curvature_kernel(Curvature<T> curvature, const T* momentum, double* squared_change,
                      double* squared_size) {
   THRESHER_SHARED_ARRAY(double, scratch, kMostWarps);
@@ -49,7 +49,7 @@ template <class T>
 void curvature(const Curvature<T>& curvature, cudaStream_t stream) {
   launch("curvature_kernel", curvature_kernel<T>,
          {dim3(grid_x(curvature.fitted_next.cols)),
-          threads_for(curvature.fitted_next.rows, kMostThreads)},
+          threads_for(curvature.fitted_next.rows, kMostCurvatureThreads)},
          stream, curvature, curvature.momentum.data(), curvature.squared_change.data(),
          curvature.squared_size.data());
 }

@@ -10,8 +10,8 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
-constexpr int kBisections = 60;                    // [0, 1] to the last bit of a double
+constexpr unsigned kCertificateThreads = block_threads(256);  // untuned: no GPU has run this yet
+constexpr int kBisections = 60;                               // [0, 1] to the last bit of a double
 
 // Calls visit(term) for this thread's share of the features that may contribute.
 template <class Visit>
@@ -20,11 +20,11 @@ __device__ void for_each_term(const WorkingSetState& state, const ProblemView& p
   const double* coef = state.coef + slot * state.capacity;
   const double* grad = state.grad_projected + slot * state.capacity;
   for (int k = static_cast<int>(threadIdx.x); k < state.n_working[slot];
-       k += static_cast<int>(kThreads)) {
+       k += static_cast<int>(kCertificateThreads)) {
     if (a[k] == 0.0 && e[k] == 0.0) continue;
     visit(GapTerm{a[k], e[k], coef[k], grad[k]});
   }
-  for (Index word = threadIdx.x; word < state.n_words; word += kThreads) {
+  for (Index word = threadIdx.x; word < state.n_words; word += kCertificateThreads) {
     for (unsigned bits = state.mask[slot * state.n_words + word]; bits != 0; bits &= bits - 1) {
       const Index j = word * Index{kWarpSize} + __ffs(static_cast<int>(bits)) - 1;
       const double a_j = l1_term(problem, j, lambda);
@@ -55,7 +55,7 @@ __device__ int walk_violators(const WorkingSetState& state, const ProblemView& p
   const double noise = product_noise(state.n, state.sums[slot].z_norm);
   const int n_working = state.n_working[slot];
   int found = 0;
-  for (Index first = 0; first < state.n_words; first += kThreads / kWarpSize) {
+  for (Index first = 0; first < state.n_words; first += kCertificateThreads / kWarpSize) {
     // A warp looks at one word, a lane at one bit.
     const Index word = first + threadIdx.x / kWarpSize;
     const Index j = word * Index{kWarpSize} + threadIdx.x % kWarpSize;
@@ -82,7 +82,7 @@ __device__ int walk_violators(const WorkingSetState& state, const ProblemView& p
 }
 
 // One block per position.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kCertificateThreads)
     certify_gap_kernel(WorkingSetState state, const RoundSlot* round, Index count) {
   THRESHER_SHARED_ARRAY(double, scratch, kMostWarps);
   THRESHER_SHARED_ARRAY(int, counts, kMostWarps);
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kThreads)
     double* e = a + state.capacity;
     int nonzero = 0;
     for (int k = static_cast<int>(threadIdx.x); k < state.n_working[slot];
-         k += static_cast<int>(kThreads)) {
+         k += static_cast<int>(kCertificateThreads)) {
       a[k] = l1_term(problem, feature[k], lambda);
       e[k] = l2_term(problem, feature[k], lambda);
       if (coef[k] != 0.0) ++nonzero;
@@ -157,8 +157,8 @@ __global__ void __launch_bounds__(kThreads)
 
 void certify_gap(const WorkingSetState& state, const RoundSlot* round, Index count,
                  cudaStream_t stream) {
-  launch("certify_gap_kernel", certify_gap_kernel, {dim3(grid_x(count)), kThreads}, stream, state,
-         round, count);
+  launch("certify_gap_kernel", certify_gap_kernel, {dim3(grid_x(count)), kCertificateThreads},
+         stream, state, round, count);
 }
 
 }  // namespace thresher::cuda

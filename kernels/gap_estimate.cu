@@ -10,7 +10,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kMostThreads = block_threads(512);  // untuned: no GPU has run it yet
+constexpr unsigned kMostEstimateThreads = block_threads(512);  // untuned: no GPU has run it yet
 
 /// What one penalised feature adds to the gap at dual scale s.
 __device__ inline double gap_term(double s, double a, double e, double g, double z) {
@@ -22,7 +22,7 @@ __device__ inline double gap_term(double s, double a, double e, double g, double
 
 // Block x serves slots x, x + gridDim.x, ...; its threads stride over the features.
 template <class T>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kMostEstimateThreads)
     estimate_gap_kernel(GapEstimate<T> estimate, const T* momentum, const double* lipschitz,
                         const double* half_loss, double* gap) {
   THRESHER_SHARED_ARRAY(double, scratch, kMostWarps);
@@ -83,9 +83,9 @@ __global__ void __launch_bounds__(kMostThreads)
 template <class T>
 void estimate_gap(const GapEstimate<T>& estimate, cudaStream_t stream) {
   launch("estimate_gap_kernel", estimate_gap_kernel<T>,
-         {dim3(grid_x(estimate.coef.cols)), threads_for(estimate.coef.rows, kMostThreads)}, stream,
-         estimate, estimate.momentum.data(), estimate.lipschitz.data(), estimate.half_loss.data(),
-         estimate.gap.data());
+         {dim3(grid_x(estimate.coef.cols)), threads_for(estimate.coef.rows, kMostEstimateThreads)},
+         stream, estimate, estimate.momentum.data(), estimate.lipschitz.data(),
+         estimate.half_loss.data(), estimate.gap.data());
 }
 
 template void estimate_gap(const GapEstimate<float>&, cudaStream_t);

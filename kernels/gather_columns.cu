@@ -5,12 +5,12 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kBlockSize = block_threads(256);  // untuned: no GPU has run it yet
+constexpr unsigned kGatherThreads = block_threads(256);  // untuned: no GPU has run it yet
 
 // Thread (x, y) copies entry x of columns y, y + gridDim.y, ...
 template <class T>
-__global__ void __launch_bounds__(kBlockSize) gather_columns_kernel(GatherColumns<T> step) {
-  const Index i = static_cast<Index>(blockIdx.x) * kBlockSize + threadIdx.x;
+__global__ void __launch_bounds__(kGatherThreads) gather_columns_kernel(GatherColumns<T> step) {
+  const Index i = static_cast<Index>(blockIdx.x) * kGatherThreads + threadIdx.x;
   if (i >= step.rows) return;
   for (Index c = blockIdx.y; c < step.cols; c += gridDim.y) {
     step.to[c * step.rows + i] = step.from[step.which[c] * step.rows + i];
@@ -22,8 +22,8 @@ __global__ void __launch_bounds__(kBlockSize) gather_columns_kernel(GatherColumn
 template <class T>
 void gather_columns(const GatherColumns<T>& step, cudaStream_t stream) {
   launch("gather_columns_kernel", gather_columns_kernel<T>,
-         {dim3(grid_x(blocks_for(step.rows, kBlockSize)), grid_y(step.cols)), kBlockSize}, stream,
-         step);
+         {dim3(grid_x(blocks_for(step.rows, kGatherThreads)), grid_y(step.cols)), kGatherThreads},
+         stream, step);
 }
 
 template void gather_columns(const GatherColumns<float>&, cudaStream_t);

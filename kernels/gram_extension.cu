@@ -8,8 +8,8 @@ namespace thresher::cuda {
 namespace {
 
 constexpr int kTile = 32;  // features on each side of a tile, and rows taken at a time
-constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
-constexpr int kRowsOfThread = kTile * kTile / static_cast<int>(kThreads);
+constexpr unsigned kExtensionThreads = block_threads(256);  // untuned: no GPU has run this yet
+constexpr int kRowsOfThread = kTile * kTile / static_cast<int>(kExtensionThreads);
 
 // A tile's columns for rows [first, first + kTile): part[column * (kTile + 1) + row]. A thread
 // loads one row of every eighth column, so that neighbouring threads read neighbouring rows.
@@ -19,7 +19,7 @@ __device__ void load_tile(const WorkingSetState& state, const RowsView& rows, co
   const Index i = row_first + row;
   const double w = i < state.n ? rows.root_weight[i] : 0.0;
   for (int c = static_cast<int>(threadIdx.x) / kTile; c < kTile;
-       c += static_cast<int>(kThreads) / kTile) {
+       c += static_cast<int>(kExtensionThreads) / kTile) {
     double value = 0.0;
     if (column_first + c < column_end && w > 0.0) {
       const ColumnView x = column_view(state, rows, feature[column_first + c]);
@@ -30,7 +30,7 @@ __device__ void load_tile(const WorkingSetState& state, const RowsView& rows, co
 }
 
 // Block (worker, position): worker takes every gridDim.x-th tile of the slot.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kExtensionThreads)
     extend_gram_kernel(WorkingSetState state, const RoundSlot* round, Index count) {
   THRESHER_SHARED_ARRAY(double, left, kTile*(kTile + 1));
   THRESHER_SHARED_ARRAY(double, right, kTile*(kTile + 1));
@@ -75,11 +75,11 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // One block per column.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kExtensionThreads)
     weigh_columns_kernel(WorkingSetState state, RowsView rows, double* weighted) {
   for (Index j = blockIdx.x; j < state.p; j += gridDim.x) {
     const ColumnView x = column_view(state, rows, j);
-    for (Index i = threadIdx.x; i < state.n; i += kThreads) {
+    for (Index i = threadIdx.x; i < state.n; i += kExtensionThreads) {
       const double w = rows.root_weight[i];
       weighted[j * state.n + i] = w > 0.0 ? w * (x.values[i] - x.mean) : 0.0;
     }
@@ -90,14 +90,14 @@ __global__ void __launch_bounds__(kThreads)
 
 void extend_gram(const WorkingSetState& state, const RoundSlot* round, Index count, Index workers,
                  cudaStream_t stream) {
-  launch("extend_gram_kernel", extend_gram_kernel, {dim3(grid_x(workers), grid_y(count)), kThreads},
-         stream, state, round, count);
+  launch("extend_gram_kernel", extend_gram_kernel,
+         {dim3(grid_x(workers), grid_y(count)), kExtensionThreads}, stream, state, round, count);
 }
 
 void weigh_columns(const WorkingSetState& state, const RowsView& rows, double* weighted,
                    cudaStream_t stream) {
-  launch("weigh_columns_kernel", weigh_columns_kernel, {dim3(grid_x(state.p)), kThreads}, stream,
-         state, rows, weighted);
+  launch("weigh_columns_kernel", weigh_columns_kernel, {dim3(grid_x(state.p)), kExtensionThreads},
+         stream, state, rows, weighted);
 }
 
 }  // namespace thresher::cuda

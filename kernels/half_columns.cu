@@ -7,17 +7,17 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
+constexpr unsigned kHalfThreads = block_threads(256);  // untuned: no GPU has run this yet
 
 // One block per column; neighbouring threads read neighbouring rows.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kHalfThreads)
     round_columns_kernel(HalfColumns columns, Index first, Index count) {
   THRESHER_SHARED_ARRAY(double, sums, kMostWarps);
   for (Index k = blockIdx.x; k < count; k += gridDim.x) {
     const Index j = first + k;
     const double* x = columns.X + j * columns.n;
     double squares = 0.0, lost = 0.0, kept = 0.0;
-    for (Index i = threadIdx.x; i < columns.padded; i += kThreads) {
+    for (Index i = threadIdx.x; i < columns.padded; i += kHalfThreads) {
       const double value = i < columns.n ? x[i] : 0.0;
       squares += value * value;
       if (columns.half == nullptr) continue;
@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void round_columns(const HalfColumns& columns, Index first, Index count, cudaStream_t stream) {
-  launch("round_columns_kernel", round_columns_kernel, {dim3(grid_x(count)), kThreads}, stream,
+  launch("round_columns_kernel", round_columns_kernel, {dim3(grid_x(count)), kHalfThreads}, stream,
          columns, first, count);
 }
 

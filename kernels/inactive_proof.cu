@@ -8,18 +8,18 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
-constexpr Index kFeaturesOfWarp = 256;             // eight words of the mask
+constexpr unsigned kProofThreads = block_threads(256);  // untuned: no GPU has run this yet
+constexpr Index kFeaturesOfWarp = 256;                  // eight words of the mask
 
 // Block (chunk, position): each warp takes 32 features at a time, one a lane; those that are left
 // undecided are computed one by one by the whole warp.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kProofThreads)
     prove_inactive_kernel(WorkingSetState state, const RoundSlot* round, Index count,
                           Correlations<T> correlations) {
   const unsigned lane = threadIdx.x % kWarpSize;
-  const Index warp = blockIdx.x * Index{kThreads / kWarpSize} + threadIdx.x / kWarpSize;
-  const Index n_warps = gridDim.x * Index{kThreads / kWarpSize};
+  const Index warp = blockIdx.x * Index{kProofThreads / kWarpSize} + threadIdx.x / kWarpSize;
+  const Index n_warps = gridDim.x * Index{kProofThreads / kWarpSize};
   for (Index position = blockIdx.y; position < count; position += gridDim.y) {
     const Index slot = round[position].slot;
     const double lambda = round[position].lambda;
@@ -70,9 +70,9 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 void prove_inactive(const WorkingSetState& state, const RoundSlot* round, Index count,
                     const Correlations<T>& correlations, cudaStream_t stream) {
-  const Index chunks = blocks_for(state.p, kFeaturesOfWarp * (kThreads / kWarpSize));
+  const Index chunks = blocks_for(state.p, kFeaturesOfWarp * (kProofThreads / kWarpSize));
   launch("prove_inactive_kernel", prove_inactive_kernel<T>,
-         {dim3(grid_x(chunks), grid_y(count)), kThreads}, stream, state, round, count,
+         {dim3(grid_x(chunks), grid_y(count)), kProofThreads}, stream, state, round, count,
          correlations);
 }
 

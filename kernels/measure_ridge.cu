@@ -7,10 +7,10 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kBlockSize = block_threads(256);  // untuned: no GPU has run it yet
+constexpr unsigned kMeasureThreads = block_threads(256);  // untuned: no GPU has run it yet
 
-// A block takes a column, its threads every kBlockSize-th entry.
-__global__ void __launch_bounds__(kBlockSize) measure_ridge_kernel(MeasureRidge step) {
+// A block takes a column, its threads every kMeasureThreads-th entry.
+__global__ void __launch_bounds__(kMeasureThreads) measure_ridge_kernel(MeasureRidge step) {
   THRESHER_SHARED_ARRAY(double, scratch, kMostWarps);
   for (Index c = blockIdx.x; c < step.count; c += gridDim.x) {
     const double lambda = step.lambda[c];
@@ -18,8 +18,8 @@ __global__ void __launch_bounds__(kBlockSize) measure_ridge_kernel(MeasureRidge 
     const double* beta = step.beta + c * step.p;
     double* gradient = step.gradient != nullptr ? step.gradient + c * step.p : nullptr;
     double residual = 0.0, penalty = 0.0, gap = 0.0;
-    for (Index i = threadIdx.x; i < step.m; i += kBlockSize) residual += r[i] * r[i];
-    for (Index j = threadIdx.x; j < step.p; j += kBlockSize) {
+    for (Index i = threadIdx.x; i < step.m; i += kMeasureThreads) residual += r[i] * r[i];
+    for (Index j = threadIdx.x; j < step.p; j += kMeasureThreads) {
       const double e = lambda + (step.delta != nullptr ? step.delta[j] : 0.0);
       penalty += 0.5 * e * beta[j] * beta[j];
       if (gradient == nullptr) continue;
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kBlockSize) measure_ridge_kernel(MeasureRidge 
 }  // namespace
 
 void measure_ridge(const MeasureRidge& step, cudaStream_t stream) {
-  launch("measure_ridge_kernel", measure_ridge_kernel, {dim3(grid_x(step.count)), kBlockSize},
+  launch("measure_ridge_kernel", measure_ridge_kernel, {dim3(grid_x(step.count)), kMeasureThreads},
          stream, step);
 }
 

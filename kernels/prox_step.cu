@@ -11,13 +11,13 @@ namespace thresher::cuda {
 namespace {
 
 // Both untuned: no GPU has run it yet.
-constexpr unsigned kMostThreads = block_threads(256);
+constexpr unsigned kMostProxThreads = block_threads(256);
 constexpr Index kChunk = 1024;  // features of a block
 
 // Block (x, y) updates chunk x of slots y, y + gridDim.y, ... Neighbouring threads touch
 // neighbouring features.
 template <class T>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kMostProxThreads)
     prox_step_kernel(ProxStep<T> step, const T* momentum, double* partial) {
   THRESHER_SHARED_ARRAY(double, scratch, kMostWarps);
   const Index n_slots = step.coef.cols;
@@ -65,7 +65,7 @@ void prox_step(const ProxStep<T>& step, double* scratch, cudaStream_t stream) {
   const Index n_slots = step.coef.cols;
   const Index n_chunks = blocks_for(step.coef.rows, kChunk);
   launch("prox_step_kernel", prox_step_kernel<T>,
-         {dim3(grid_x(n_chunks), grid_y(n_slots)), threads_for(step.coef.rows, kMostThreads)},
+         {dim3(grid_x(n_chunks), grid_y(n_slots)), threads_for(step.coef.rows, kMostProxThreads)},
          stream, step, step.momentum.data(), scratch);
   add_chunks(scratch, 2 * n_slots, n_chunks, step.uphill.data(), stream);
 }

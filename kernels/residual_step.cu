@@ -8,11 +8,11 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kMostThreads = block_threads(512);  // untuned: no GPU has run it yet
+constexpr unsigned kMostResidualThreads = block_threads(512);  // untuned: no GPU has run it yet
 
 // Block x serves slots x, x + gridDim.x, ...; its threads stride over the rows, each over its own.
 template <class T>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kMostResidualThreads)
     residual_step_kernel(Correlate<T> correlate, const T* momentum, double* half_loss) {
   THRESHER_SHARED_ARRAY(double, scratch, kMostWarps);
   const Index n = correlate.fitted.rows;
@@ -47,7 +47,8 @@ __global__ void __launch_bounds__(kMostThreads)
 template <class T>
 void residual_step(const Correlate<T>& correlate, cudaStream_t stream) {
   launch("residual_step_kernel", residual_step_kernel<T>,
-         {dim3(grid_x(correlate.fitted.cols)), threads_for(correlate.fitted.rows, kMostThreads)},
+         {dim3(grid_x(correlate.fitted.cols)),
+          threads_for(correlate.fitted.rows, kMostResidualThreads)},
          stream, correlate, correlate.momentum.data(), correlate.half_loss.data());
 }
 

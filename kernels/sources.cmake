@@ -1,28 +1,10 @@
-# What libthresher_cuda is made of; also read by tests/cuda_on_cpu, which compiles the same files for
-# the CPU. One .cu = one step = one kernel family and its launcher.
+# What libthresher_cuda is made of; also read by tests/cuda_on_cpu, which compiles the same files
+# for the CPU. One step = one .cu with one kernel family and its launcher; *_kernels.cu includes
+# those of one backend, to be compiled together.
 set(THRESHER_CUDA_SOURCES
-  ${CMAKE_CURRENT_LIST_DIR}/active_set_solve.cu
-  ${CMAKE_CURRENT_LIST_DIR}/chunk_sums.cu
-  ${CMAKE_CURRENT_LIST_DIR}/coefficient_harvest.cu
-  ${CMAKE_CURRENT_LIST_DIR}/column_squares.cu
-  ${CMAKE_CURRENT_LIST_DIR}/complete_gram.cu
-  ${CMAKE_CURRENT_LIST_DIR}/correct_spectrum.cu
-  ${CMAKE_CURRENT_LIST_DIR}/curvature.cu
-  ${CMAKE_CURRENT_LIST_DIR}/direct_columns.cu
-  ${CMAKE_CURRENT_LIST_DIR}/gap_certificate.cu
-  ${CMAKE_CURRENT_LIST_DIR}/gap_estimate.cu
-  ${CMAKE_CURRENT_LIST_DIR}/gather_columns.cu
-  ${CMAKE_CURRENT_LIST_DIR}/gram_extension.cu
-  ${CMAKE_CURRENT_LIST_DIR}/half_columns.cu
-  ${CMAKE_CURRENT_LIST_DIR}/inactive_proof.cu
-  ${CMAKE_CURRENT_LIST_DIR}/measure_ridge.cu
-  ${CMAKE_CURRENT_LIST_DIR}/prox_step.cu
-  ${CMAKE_CURRENT_LIST_DIR}/residual_step.cu
-  ${CMAKE_CURRENT_LIST_DIR}/shrink_spectrum.cu
-  ${CMAKE_CURRENT_LIST_DIR}/slot_reset.cu
-  ${CMAKE_CURRENT_LIST_DIR}/sparse_residual.cu
-  ${CMAKE_CURRENT_LIST_DIR}/working_set_choice.cu
-  ${CMAKE_CURRENT_LIST_DIR}/working_set_gradient.cu)
+  ${CMAKE_CURRENT_LIST_DIR}/proximal_kernels.cu
+  ${CMAKE_CURRENT_LIST_DIR}/spectrum_kernels.cu
+  ${CMAKE_CURRENT_LIST_DIR}/working_set_kernels.cu)
 set(THRESHER_CUDA_HOST_SOURCES
   ${CMAKE_CURRENT_LIST_DIR}/cuda_check.cpp
   ${CMAKE_CURRENT_LIST_DIR}/cuda_context.cpp

@@ -9,7 +9,7 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
+constexpr unsigned kChoiceThreads = block_threads(256);  // untuned: no GPU has run this yet
 // As in host/backend/residual_backend.cpp: 20 + 0.1 |support| features beside the strong ones, only
 // those within half of the next threshold, and a floor under the cap of the working set.
 constexpr double kBudget = 20.0;
@@ -50,7 +50,7 @@ __device__ int walk_chosen(const WorkingSetState& state, const ProblemView& prob
                            const T* c, bool everything, const Cut& cut, bool append, int* counts) {
   int n_working = state.n_working[slot];
   int ties = 0, found = 0;
-  for (Index first = 0; first < state.p; first += kThreads) {
+  for (Index first = 0; first < state.p; first += kChoiceThreads) {
     const Index j = first + threadIdx.x;
     const Ask ask = ask_of(state, problem, j, c, everything);
     const bool tied = !ask.always && ask.strength != 0u && ask.strength == cut.least;
@@ -81,11 +81,12 @@ __device__ Cut select_cut(const WorkingSetState& state, const ProblemView& probl
   unsigned prefix = 0;
   int remaining = static_cast<int>(wanted);
   for (unsigned shift = 32 - kDigitBits;; shift -= kDigitBits) {
-    for (int d = static_cast<int>(threadIdx.x); d < kDigits; d += static_cast<int>(kThreads)) {
+    for (int d = static_cast<int>(threadIdx.x); d < kDigits;
+         d += static_cast<int>(kChoiceThreads)) {
       histogram[d] = 0;
     }
     __syncthreads();
-    for (Index j = threadIdx.x; j < state.p; j += kThreads) {
+    for (Index j = threadIdx.x; j < state.p; j += kChoiceThreads) {
       const Ask ask = ask_of(state, problem, j, c, false);
       if (ask.always || ask.strength == 0u || ask.strength < floor) continue;
       if (shift + kDigitBits < 32 && (ask.strength >> (shift + kDigitBits)) != prefix) continue;
@@ -108,7 +109,7 @@ __device__ Cut select_cut(const WorkingSetState& state, const ProblemView& probl
 
 // One block per position.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kChoiceThreads)
     choose_working_set_kernel(WorkingSetState state, const RoundSlot* round, Index count,
                               Correlations<T> correlations) {
   THRESHER_SHARED_ARRAY(int, histogram, kDigits);
@@ -127,7 +128,7 @@ __global__ void __launch_bounds__(kThreads)
       double lambda_now = now.lambda_now;
       if (isnan(lambda_now)) {
         float largest = 0.0f;
-        for (Index j = threadIdx.x; j < state.p; j += kThreads) {
+        for (Index j = threadIdx.x; j < state.p; j += kChoiceThreads) {
           largest = larger(largest, __uint_as_float(ask_of(state, problem, j, c, false).strength));
         }
         lambda_now = ldexp(static_cast<double>(block_max(largest, scratch)), exponent);
@@ -139,7 +140,7 @@ __global__ void __launch_bounds__(kThreads)
       const unsigned strong_bits = __float_as_uint(static_cast<float>(strong));
       const unsigned floor = __float_as_uint(static_cast<float>(strong < half ? strong : half));
       int n_near = 0, n_strong = 0;
-      for (Index j = threadIdx.x; j < state.p; j += kThreads) {
+      for (Index j = threadIdx.x; j < state.p; j += kChoiceThreads) {
         const unsigned strength = ask_of(state, problem, j, c, false).strength;
         if (strength == 0u || strength < floor) continue;
         ++n_near;
@@ -172,8 +173,8 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 void choose_working_set(const WorkingSetState& state, const RoundSlot* round, Index count,
                         const Correlations<T>& correlations, cudaStream_t stream) {
-  launch("choose_working_set_kernel", choose_working_set_kernel<T>, {dim3(grid_x(count)), kThreads},
-         stream, state, round, count, correlations);
+  launch("choose_working_set_kernel", choose_working_set_kernel<T>,
+         {dim3(grid_x(count)), kChoiceThreads}, stream, state, round, count, correlations);
 }
 
 template void choose_working_set(const WorkingSetState&, const RoundSlot*, Index,

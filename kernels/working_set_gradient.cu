@@ -8,15 +8,16 @@
 namespace thresher::cuda {
 namespace {
 
-constexpr unsigned kThreads = block_threads(256);  // untuned: no GPU has run this yet
+constexpr unsigned kGradientThreads = block_threads(256);  // untuned: no GPU has run this yet
 
 // Block (worker, position); one warp per feature.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kGradientThreads)
     working_set_gradient_kernel(WorkingSetState state, const RoundSlot* round, Index count,
                                 bool only_new) {
   const unsigned lane = threadIdx.x % kWarpSize;
-  const int first = static_cast<int>(blockIdx.x * (kThreads / kWarpSize) + threadIdx.x / kWarpSize);
-  const int step = static_cast<int>(gridDim.x * (kThreads / kWarpSize));
+  const int first =
+      static_cast<int>(blockIdx.x * (kGradientThreads / kWarpSize) + threadIdx.x / kWarpSize);
+  const int step = static_cast<int>(gridDim.x * (kGradientThreads / kWarpSize));
   for (Index position = blockIdx.y; position < count; position += gridDim.y) {
     const Index slot = round[position].slot;
     const ProblemView& problem = state.problem[slot];
@@ -36,14 +37,14 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // Thread per feature of the working set.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kGradientThreads)
     gather_gradient_kernel(WorkingSetState state, const RoundSlot* round, Index count,
                            Correlations<double> correlations) {
   for (Index position = blockIdx.y; position < count; position += gridDim.y) {
     const Index slot = round[position].slot;
     const int* feature = state.feature + slot * state.capacity;
-    for (Index k = blockIdx.x * Index{kThreads} + threadIdx.x; k < state.n_working[slot];
-         k += gridDim.x * Index{kThreads}) {
+    for (Index k = blockIdx.x * Index{kGradientThreads} + threadIdx.x; k < state.n_working[slot];
+         k += gridDim.x * Index{kGradientThreads}) {
       state.grad[slot * state.capacity + k] =
           correlations.values[round[position].column * state.p + feature[k]];
     }
@@ -55,14 +56,16 @@ __global__ void __launch_bounds__(kThreads)
 void working_set_gradient(const WorkingSetState& state, const RoundSlot* round, Index count,
                           bool only_new, Index workers, cudaStream_t stream) {
   launch("working_set_gradient_kernel", working_set_gradient_kernel,
-         {dim3(grid_x(workers), grid_y(count)), kThreads}, stream, state, round, count, only_new);
+         {dim3(grid_x(workers), grid_y(count)), kGradientThreads}, stream, state, round, count,
+         only_new);
 }
 
 void gather_gradient(const WorkingSetState& state, const RoundSlot* round, Index count,
                      const Correlations<double>& correlations, cudaStream_t stream) {
-  launch("gather_gradient_kernel", gather_gradient_kernel,
-         {dim3(grid_x(blocks_for(state.capacity, kThreads)), grid_y(count)), kThreads}, stream,
-         state, round, count, correlations);
+  launch(
+      "gather_gradient_kernel", gather_gradient_kernel,
+      {dim3(grid_x(blocks_for(state.capacity, kGradientThreads)), grid_y(count)), kGradientThreads},
+      stream, state, round, count, correlations);
 }
 
 }  // namespace thresher::cuda

@@ -1,6 +1,6 @@
 #pragma once
 
-// Changing a slot's working set; the whole block of kThreads threads calls these.
+// Changing a slot's working set; the whole block calls these.
 
 #include <cuda_runtime.h>
 

@@ -40,7 +40,7 @@ KERNEL_FAULTS = [
      "i < n; i += kWarpSize", "i <= n; i += kWarpSize",
      RELATIONS, "*R02_*/active_set_residual_double", "bounds"),
     (W, "off-by-one write: one place too many is reset", "kernels/slot_reset.cu",
-     "k < state.capacity; k += kThreads", "k <= state.capacity; k += kThreads",
+     "k < state.capacity; k += kResetThreads", "k <= state.capacity; k += kResetThreads",
      RELATIONS, "*R02_*/active_set_residual_double", "bounds"),
     (W, "uninitialised shared memory: warps without a coefficient do not say so",
      "kernels/block_sums.cuh",
@@ -122,7 +122,7 @@ KERNEL_FAULTS = [
      '  allow_shared("solve_active_sets_kernel"',
      "  cudaLaunchConfig_t config{};\n"
      "  config.gridDim = dim3(grid_x(count));\n"
-     "  config.blockDim = dim3(kThreads);\n"
+     "  config.blockDim = dim3(kSolveThreads);\n"
      "  config.dynamicSmemBytes = bytes + (std::size_t{1} << 20);\n"
      "  config.stream = stream;\n"
      "  (void)cudaLaunchKernelEx(&config, solve_active_sets_kernel, state, round, count,\n"
@@ -188,8 +188,8 @@ KERNEL_FAULTS = [
      "j <= i; j += gridDim.y", "j < step.k; j += gridDim.y",
      RIDGE, "*SpectrumBackendTest.DecomposesToItsDefect/cuda", "race"),
     (S, "off-by-one read: squares of one row too many", "kernels/column_squares.cu",
-     "i < step.rows; i += kBlockSize) sum += x[i] * x[i];",
-     "i <= step.rows; i += kBlockSize) sum += x[i] * x[i];",
+     "i < step.rows; i += kSquaresThreads) sum += x[i] * x[i];",
+     "i <= step.rows; i += kSquaresThreads) sum += x[i] * x[i];",
      RIDGE, "*SpectrumBackendTest.DecomposesToItsDefect/cuda", "bounds"),
     (S, "uninitialised global memory: a sum of panels does not start at 0",
      "kernels/cuda_spectrum_backend.cpp",

@@ -49,12 +49,22 @@ def demangle(names):
     return readable
 
 
+def source_of(kernel, sources):
+    """The file that defines a kernel: an object is made of several."""
+    base = re.match(r"\w+", kernel)[0]
+    owners = [path.name for path, text in sources.items() if re.search(rf"\b{base}\(", text)]
+    if len(owners) != 1:
+        sys.exit(f"kernel_table: {base} is defined in {owners}, not in one file")
+    return owners[0]
+
+
 def records(build):
     """{(file, kernel): {architecture: text}} of the objects of a build."""
     folder = build / "kernels" / "CMakeFiles" / "thresher_cuda.dir"
+    sources = {path: path.read_text() for path in sorted((ROOT / "kernels").glob("*.cu"))}
     found = {}
     missing = []
-    for source in sorted((ROOT / "kernels").glob("*.cu")):
+    for source in sources:
         if not (folder / (source.name + ".o")).exists():
             continue  # not part of the library
         record = folder / (source.name + ".o.ptxas")
@@ -65,7 +75,7 @@ def records(build):
         for line in record.read_text().splitlines():
             if match := ENTRY.search(line):
                 current = {"spill": 0, "stack": 0}
-                found.setdefault((source.name, match[1]), {})[match[2]] = current
+                found.setdefault(match[1], {})[match[2]] = current
             elif current is not None and (match := STACK.search(line)):
                 current["spill"] = int(match[2]) + int(match[3])
                 current["stack"] = int(match[1])
@@ -79,9 +89,10 @@ def records(build):
                  " (remove these objects and build again)")
     if not found:
         sys.exit(f"kernel_table: no kernels in {folder}")
-    names = demangle([kernel for _, kernel in found])
+    names = demangle(list(found))
     table = {}
-    for (source, kernel), values in found.items():
+    for kernel, values in found.items():
+        source = source_of(names[kernel], sources)
         cells = {}
         for arch, used in values.items():
             cells[arch] = f"{used['registers']} / {used['spill']} / {used['shared']}"

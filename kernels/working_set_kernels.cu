@@ -1,0 +1,11 @@
+// One translation unit, as in proximal_kernels.cu.
+#include "active_set_solve.cu"
+#include "coefficient_harvest.cu"
+#include "gap_certificate.cu"
+#include "gram_extension.cu"
+#include "half_columns.cu"
+#include "inactive_proof.cu"
+#include "slot_reset.cu"
+#include "sparse_residual.cu"
+#include "working_set_choice.cu"
+#include "working_set_gradient.cu"
