@@ -11,10 +11,6 @@ namespace {
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
 
-double real(Index i) { return static_cast<double>(i); }
-
-std::string shape(Index n, Index p) { return std::to_string(n) + "x" + std::to_string(p); }
-
 /// A pass over X in half precision for `m` right-hand sides, as many at a time as one call takes.
 Step half_panels_step(Index n, Index p, Index m) {
   struct Case {

@@ -117,6 +117,30 @@ Current& current_step(const std::string& name, const std::function<Step()>& make
   return current;
 }
 
+/// The workload at hand, replaced by the next one. Run 0 comes before the first timing.
+struct CurrentWorkload {
+  std::string name;
+  Workload workload;
+  std::vector<std::vector<Verb>> runs;
+  std::string wrong;
+};
+
+/// Makes sure of `n_runs` runs, unless one is wrong.
+CurrentWorkload& current_workload(const std::string& name, const std::function<Workload()>& make,
+                                  std::size_t n_runs) {
+  static CurrentWorkload current;
+  if (current.name != name) {
+    current = {};
+    current.workload = make();
+    current.name = name;
+  }
+  while (current.wrong.empty() && current.runs.size() < n_runs) {
+    current.runs.push_back(current.workload.run());
+    current.wrong = current.workload.check();
+  }
+  return current;
+}
+
 }  // namespace
 
 double processor_seconds() {
@@ -153,6 +177,29 @@ void register_step(const std::string& name, std::function<Step()> make) {
                                })
       ->UseManualTime()
       ->Unit(benchmark::kMillisecond);
+}
+
+void register_workload(const std::string& name, const std::vector<std::string>& verbs,
+                       std::function<Workload()> make) {
+  for (std::size_t verb = 0; verb < verbs.size(); ++verb) {
+    std::size_t run = 0;  // the library calls a benchmark once for each repetition
+    benchmark::RegisterBenchmark((verbs[verb] + "/" + name).c_str(),
+                                 [name, make, verb, run](benchmark::State& state) mutable {
+                                   const CurrentWorkload& current =
+                                       current_workload(name, make, ++run + 1);
+                                   if (!current.wrong.empty()) {
+                                     refuse(state, current.wrong);
+                                     return;
+                                   }
+                                   const Verb& found = current.runs[run][verb];
+                                   while (state.KeepRunning())
+                                     state.SetIterationTime(found.seconds);
+                                   declare_work(state, found.work);
+                                 })
+        ->UseManualTime()
+        ->Iterations(1)
+        ->Unit(benchmark::kMillisecond);
+  }
 }
 
 bool any_refused() { return some_step_was_refused; }

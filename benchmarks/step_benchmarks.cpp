@@ -1,9 +1,10 @@
-// Times steps of the CPU backends on one core. Each step is compared with plain loops before it is
-// timed. Kernels on a GPU: device_benchmarks.
+// Times steps of the CPU backends on one core. Each step is compared with plain loops, or each fit
+// certified from X, y and its coefficients, before a time is believed. Kernels on a GPU:
+// device_benchmarks.
 //
 //     step_benchmarks [--small] [--wrong] [options of Google Benchmark]
 //
-// --small: tiny sizes; --wrong: adds a step that is wrong on purpose. Exit status: 0; 1 if a step
+// --small: tiny sizes; --wrong: adds steps that are wrong on purpose. Exit status: 0; 1 if a step
 // was wrong; 2 for other errors.
 
 #include <benchmark/benchmark.h>
@@ -35,8 +36,13 @@ int run(bool small, bool wrong) {
   benchmark::AddCustomContext("loops", simd().name);
   benchmark::AddCustomContext("blas", blas::description());
 
-  register_primitive_steps(Sizes{small});
+  const Sizes sizes{small};
+  register_primitive_steps(sizes);
+  register_working_set_steps(sizes);
+  register_proximal_steps(sizes);
+  register_spectrum_steps(sizes);
   if (wrong) {
+    register_spoilt_path();
     register_step("wrong_on_purpose", [] {
       return Step{{}, {}, [] {}, [] { return compare("nothing", 0, 1, 0, 0); }};
     });
