@@ -297,7 +297,6 @@ class Check:
         nvcc = tool("nvcc")
         words = ["cmake", "-S", ROOT, "-B", self.build_folder, "-DCMAKE_BUILD_TYPE=Release",
                  f"-DTHRESHER_CUDA={'ON' if nvcc else 'OFF'}",
-                 f"-DTHRESHER_BENCHMARKS={'ON' if nvcc else 'OFF'}",
                  f"-DTHRESHER_CUDA_ARCHITECTURES={architecture}-real",
                  "-DTHRESHER_OPENBLAS=OFF", "-DTHRESHER_WERROR=OFF",
                  "-DTHRESHER_TEST_GROUPS=" + ";".join(groups)]
@@ -405,6 +404,17 @@ class Check:
         stages = [without(line, "kind") for line in lines if line["kind"] == "replay_stage"]
         ordered = dict(sorted(steps.items(), key=lambda item: -item[1]["seconds"]))
         return {**whole, "path_stages": stages, "steps": ordered}
+
+    def kernels(self):
+        """Every step of the device against the rates of the device; a wrong one is never timed."""
+        self.rates = {}
+        self.stage("ceilings", 40, self.ceilings)
+        self.stage("kernels_against_loops", 40, self.kernel_checks)
+        wrong = self.record["stages"]["kernels_against_loops"]["status"] != "passed"
+        if wrong:
+            skip = lambda limit: {"status": "skipped: a kernel is wrong"}
+        self.stage("elementwise", 40, skip if wrong else self.elementwise)
+        self.stage("replay", 60, skip if wrong else self.replay)
 
     # -- tests --
 
@@ -591,18 +601,11 @@ class Check:
     # -- all of it --
 
     def all(self):
-        self.rates = {}
         self.stage("machine", 20, self.machine)
         self.stage("build", 1200 if self.rehearse else 230, self.build)
         self.stage("info", 20, self.info)
         self.stage("accumulation_probe", 30, self.probe)
-        self.stage("ceilings", 40, self.ceilings)
-        self.stage("kernels_against_loops", 40, self.kernel_checks)
-        wrong = self.record["stages"]["kernels_against_loops"]["status"] != "passed"
-        if wrong:  # a wrong kernel is never timed
-            skip = lambda limit: {"status": "skipped: a kernel is wrong"}
-        self.stage("elementwise", 40, skip if wrong else self.elementwise)
-        self.stage("replay", 60, skip if wrong else self.replay)
+        self.kernels()
         self.stage("data", 60, self.data)
         self.stage("million_fits_to_0.05", 60, self.million(0.05, 2))
         self.stage("million_fits_to_0.01", 60, self.million(0.01, 1))

@@ -7,6 +7,10 @@ import platform
 import re
 import subprocess
 
+# Set on some machines to keep old OpenBLAS builds from kernels they cannot run; every program is
+# timed with the kernels that its own BLAS picks, and its results are checked.
+BLAS_CHOICES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -26,6 +30,12 @@ def cpu_model():
 
 def memory_bytes():
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def let_blas_choose():
+    """For this process's children: no BLAS is told which kernels to take."""
+    for name in BLAS_CHOICES:
+        os.environ.pop(name, None)
 
 
 def provenance():

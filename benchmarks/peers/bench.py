@@ -25,7 +25,7 @@ import workloads
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from provenance import memory_bytes, now, provenance  # noqa: E402
+from provenance import let_blas_choose, memory_bytes, now, provenance  # noqa: E402
 
 ROWS = workloads.SCRATCH / "rows"
 SOLUTIONS = workloads.SCRATCH / "solutions"
@@ -51,11 +51,6 @@ TOLERANCES = {
 }
 LOOPS = ("glmnet", "scikit-learn", "celer", "skglm", "adelie", "glum")  # over responses, in cv
 GLUM_FEATURES = 2000  # it forms p x p matrices; beyond, it is not meant for the problem
-
-
-# Set on some machines to keep old OpenBLAS builds from kernels they cannot run; every program is
-# timed with the kernels that its own BLAS picks, and the referee sees whether they are right.
-BLAS_CHOICES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 class Failed(Exception):
@@ -527,8 +522,7 @@ def main():
     options = parser.parse_args()
     if options.minutes is None:
         options.minutes = 100 if options.full else 8
-    for name in BLAS_CHOICES:
-        os.environ.pop(name, None)
+    let_blas_choose()
     if "all" in options.again:
         options.again = list(TOLERANCES)
     chosen = [
