@@ -63,10 +63,13 @@ struct GramMatrix {
   std::vector<double> values;
 };
 
-/// Computes X'WX for each weighting; columns must be built. Parallel over weightings and blocks.
+/// Computes X'WX for each weighting, from X itself. Parallel over weightings and blocks.
 std::vector<GramMatrix> make_gram_matrices(
     const Columns& columns, const std::vector<std::shared_ptr<const RowWeighting>>& rows,
     const ThreadPool& pool);
+
+/// What a thread needs meanwhile.
+std::size_t gram_scratch_bytes(Index n_samples);
 
 /// Gram ("covariance") mode, for n much larger than p: paths are solved on X'WX without touching X.
 /// One closing pass computes residuals, and correlations of every feature that was ever active,
@@ -114,6 +117,7 @@ class GramBackend final : public WorkingSetBackend {
   double response_norm_ = 0.0;
   std::vector<double> coef_;                               // (covered, candidates) row-major
   std::vector<double> residual_, weighted_, correlation_;  // one column per candidate
+  std::vector<double> whole_;                              // (n) room for a column
   Index failed_ = -1;  // candidate whose exact correlations correct the next solve
 };
 

@@ -281,7 +281,6 @@ void solve_active_set(const Batch& batch, Mode mode, const ThreadPool& pool, Run
   std::atomic<Index> queue{0};
 
   if (mode == Mode::kGram) {
-    batch.columns.build_all(pool);
     std::vector<std::shared_ptr<const RowWeighting>> rows;
     for (const Problem& problem : batch.problems) {
       if (std::find(rows.begin(), rows.end(), problem.rows) == rows.end()) {

@@ -104,8 +104,10 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
   plan.half_panels = residual && options.low_precision && (!device || options.lambda_grid.empty());
   const Index n_problems_per_response = shape.n_l1_ratios * (1 + shape.n_folds);
   const bool many = shape.n_responses * n_problems_per_response > 4;
+  const bool little = at(n) * at(p) * sizeof(double) <= kLittleMatrix;
   plan.build_columns = device ? shape.row_major || shape.any_ridge || proximal
-                              : !residual || many || shape.row_major || shape.any_ridge;
+                              : !active_set || many || proximal || shape.row_major ||
+                                    shape.any_ridge || (gram && little);
 
   // X as the engines see it.
   const std::size_t support = at(std::min(n, p));
@@ -117,11 +119,9 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
   const std::size_t weighting = at(p) * 25 + at(n) * 16 + at(p) * 25;  // with its penalties
   if (!shape.own_weights) fixed += n_weightings * weighting;
   if (gram && !device) {
-    // The weighted copy of X a Gram matrix is made from is gone before the paths begin.
-    const bool copied = n_weightings > 1 || shape.own_weights;
-    const std::size_t copy = copied ? at(n) * at(p) * sizeof(double) : 0;
-    const std::size_t paths = at(threads) * (32 * (2 * at(n) + 2 * at(p)) + support * support) * 8;
-    fixed += std::max(copy, paths);
+    // What making Gram matrices needs is gone before the paths begin.
+    const std::size_t paths = (32 * (2 * at(n) + 2 * at(p)) + support * support) * 8;
+    fixed += at(threads) * std::max(gram_scratch_bytes(n), paths);
     if (!shape.own_weights) fixed += n_weightings * at(p) * at(p) * sizeof(double);
   }
   if (residual && !device) {
@@ -131,18 +131,31 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
     fixed += at(lanes * in_flight) * ResidualBackend::slot_bytes(n, p, options.look_ahead);
   }
   if (proximal) fixed += at(threads) * 32 * (4 * at(p) + 2 * at(n)) * 8;
+  // Ridge alone takes its folds first and forms only the coefficients that are kept.
+  const bool few_coef =
+      options.keep_chosen && plan.engine == Engine::kRidge && shape.largest_l1_ratio == 0.0;
   if (shape.any_ridge) {
     // A wave of decompositions: each has a copy of X, its Gram matrix, eigenvectors and their
     // defect; fits on all rows of a wide X also map eigenvectors to columns. Then chunks of fits
     // (engines/ridge_spectrum.cpp) in five matrices.
-    const std::size_t wave = std::min(
-        at(threads), n_weightings * (shape.own_weights ? at(shape.n_responses) : std::size_t{1}));
+    const std::size_t systems = shape.own_weights ? at(shape.n_responses) : 1;
+    const std::size_t wave = std::min(at(threads), n_weightings * systems);
     const std::size_t side = at(std::max(n, p));
     const std::size_t chunk =
-        std::clamp((std::size_t{1} << 20) / side, std::size_t{32}, std::size_t{512});
-    fixed += wave * (at(n) * at(p) + 3 * support * support + 5 * side * chunk) * sizeof(double);
-    if (n < p && p <= 4 * n)
+        5 * side * std::clamp((std::size_t{1} << 20) / side, std::size_t{32}, std::size_t{512});
+    const std::size_t own = 3 * support * support;
+    std::size_t numbers = wave * (at(n) * at(p) + own + chunk);
+    if (few_coef) {
+      const Index training = n - n / shape.n_folds;
+      const std::size_t of_folds = std::min(at(threads), at(shape.n_folds) * systems);
+      const std::size_t of_all = std::min(at(threads), systems);
+      numbers = std::max(of_folds * (at(training) * at(p) + own),
+                         of_all * (at(n) * at(p) + own) + at(threads) * chunk);
+    }
+    fixed += numbers * sizeof(double);
+    if (n < p && p <= 4 * n) {
       fixed += (wave + n_weightings - 1) / n_weightings * at(p) * support * sizeof(double);
+    }
   }
   fixed += kSlack;
   plan.fixed_bytes = fixed;
@@ -157,12 +170,9 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
 
   // One response of a tile: its rows, and per path the problem (held twice, sorted by engine), and
   // the fits (twice while they move from the engine, in vectors that grew by doubling). Fits keep
-  // their coefficients until the response is handed over; ridge alone, after its folds, forms those
-  // that are kept.
+  // their coefficients until the response is handed over.
   const std::size_t n_paths = at(n_problems_per_response);
   const std::size_t grown = std::bit_ceil(at(shape.n_lambdas));
-  const bool few_coef =
-      options.keep_chosen && plan.engine == Engine::kRidge && shape.largest_l1_ratio == 0.0;
   std::size_t response = at(n) * 16 + (few_coef ? chosen_coef : all_coef);
   response += n_paths * (2 * grown * sizeof(Fit) + 2 * (sizeof(Problem) + at(shape.n_lambdas) * 8));
   response += fits * (96 + at(shape.n_folds) * 16);  // its ResponseResult

@@ -189,6 +189,8 @@ Columns::Columns(const AnyMatrix& X, bool do_centre, const std::vector<std::uint
       },
       X_);
 
+  all_built_.store(build_all, std::memory_order_release);
+
   if (bad_column < p_) {
     for (Index i = 0; i < n_; ++i) {
       const double value = element(X_, i, bad_column);
@@ -202,17 +204,25 @@ Columns::Columns(const AnyMatrix& X, bool do_centre, const std::vector<std::uint
   }
 }
 
-void Columns::compute_column(Index j, double* out) const {
+void Columns::compute_rows(Index j, Index first, Index count, double* out) const {
   if (norm_[at(j)] == 0.0) {
-    std::fill(out, out + n_, 0.0);
+    std::fill(out, out + count, 0.0);
     return;
   }
   std::visit(
-      [&](const auto& view) {
-        const BlockReader reader(view, j, j + 1);
-        centre_by_exponent(n_, reader.column(j), mean_[at(j)], exponent_[at(j)], out);
+      [&]<class T>(const MatrixView<const T>& view) {
+        const MatrixView<const T> part{view.data + first * view.row_stride, count, view.cols,
+                                       view.row_stride, view.col_stride};
+        const BlockReader reader(part, j, j + 1);
+        centre_by_exponent(count, reader.column(j), mean_[at(j)], exponent_[at(j)], out);
       },
       X_);
+}
+
+const double* Columns::read_rows(Index j, Index first, Index count, double* buffer) const {
+  if (built_[at(j)].load(std::memory_order_acquire) == 2) return storage_.get() + j * n_ + first;
+  compute_rows(j, first, count, buffer);
+  return buffer;
 }
 
 const double* Columns::column(Index j) const {
@@ -249,6 +259,7 @@ void Columns::build_all(const ThreadPool& pool) const {
         });
       },
       X_);
+  all_built_.store(true, std::memory_order_release);
 }
 
 void Columns::for_each(const ThreadPool& pool,

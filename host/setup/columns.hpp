@@ -51,9 +51,16 @@ class Columns {
   /// n_features).
   void build_all(const ThreadPool& pool) const;
   const double* matrix() const { return storage_.get(); }
+  bool all_built() const { return all_built_.load(std::memory_order_acquire); }
 
   /// Writes xhat_j to `out` without keeping it.
-  void compute_column(Index j, double* out) const;
+  void compute_column(Index j, double* out) const { compute_rows(j, 0, n_, out); }
+
+  /// Writes rows first .. first + count - 1 of xhat_j to `out` (count).
+  void compute_rows(Index j, Index first, Index count, double* out) const;
+
+  /// Those rows where they are kept, else computed into `buffer` (count).
+  const double* read_rows(Index j, Index first, Index count, double* buffer) const;
 
   /// Calls visit(j, xhat_j) for every column, in parallel over blocks, columns kept only if built.
   void for_each(const ThreadPool& pool,
@@ -75,7 +82,11 @@ class Columns {
   };
   std::unique_ptr<double, Free> storage_;
   mutable std::unique_ptr<std::atomic<std::uint8_t>[]> built_;  // 0 no, 1 being built, 2 ready
+  mutable std::atomic<bool> all_built_{false};
 };
+
+/// Up to here double columns are better kept than computed again, and lie on huge pages.
+constexpr std::size_t kLittleMatrix = std::size_t{64} << 20;  // bytes
 
 /// Number of columns handled together when a pass over X is cut into tasks.
 constexpr Index kColumnBlock = 64;

@@ -61,6 +61,12 @@ double RowWeighting::centring(const Columns& columns, Index j) const {
   return whole - column(columns, j)[first];
 }
 
+const double* RowWeighting::read(const Columns& columns, Index j, double* buffer) const {
+  const Index k = direct_index(j);
+  return k < 0 ? columns.read_rows(j, 0, columns.n_samples(), buffer)
+               : direct_values.data() + k * columns.n_samples();
+}
+
 double RowWeighting::column_mean(Index j) const { return direct_index(j) < 0 ? mean[at(j)] : 0.0; }
 
 void RowWeighting::centred_column(const Columns& columns, Index j, double* out) const {

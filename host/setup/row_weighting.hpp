@@ -27,6 +27,8 @@ struct RowWeighting {
 
   /// xhat_j for products with vectors z that vanish where w does and sum to 0 (with an intercept).
   const double* column(const Columns& columns, Index j) const;
+  /// The same without keeping it: `buffer` (n_samples) may be written to.
+  const double* read(const Columns& columns, Index j, double* buffer) const;
   /// Weighted mean of what column() returns: mean[j], or 0 for a direct column.
   double column_mean(Index j) const;
   /// What makes column j, as it is centred for this w, from (x_j - Columns::mean) 2^-exponent.

@@ -141,8 +141,8 @@ TEST_F(PlannedMemory, RidgeOfAWideTable) {
     options.keep_chosen = true;
     return cross_validate(table.data(), options, cv);
   };
-  expect_plan_is_true("ridge cross-validation, 400 x 40,000, 30 responses",
-                      measure(call, 400, 40'000, 30));
+  expect_plan_is_true("ridge cross-validation, 400 x 48,000, 30 responses",
+                      measure(call, 400, 48'000, 30));
 }
 
 TEST(MemoryLimit, AProblemThatDoesNotFitIsTiled) {
