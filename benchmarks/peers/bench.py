@@ -19,6 +19,7 @@ import time
 
 import figures
 import numpy as np
+import peer_worker
 import referee
 import tables
 import workloads
@@ -31,9 +32,9 @@ ROWS = workloads.SCRATCH / "rows"
 SOLUTIONS = workloads.SCRATCH / "solutions"
 RESULTS = workloads.ROOT / "benchmarks" / "results" / "peers"
 
-CAP = 600.0  # default of --cap: seconds for one call, and for one warm-up
+CAP, QUICK_CAP = 600.0, 60.0  # defaults of --cap: seconds for one call, and for one warm-up
 FAST = 5.0  # calls below this run in rounds
-ROUND_BUDGET = 100.0  # seconds of all rounds of a batch
+ROUND_BUDGET, QUICK_ROUND_BUDGET = 100.0, 40.0  # seconds of all rounds of a batch
 OURS, OUR_TOL = tables.OURS, tables.OUR_TOL
 # The first is the package's own default. The last is meant to reach a relative gap of 1e-9 by the
 # referee, and not much more: scikit-learn compares its gap with tol |y|^2 / n, which is 2 tol of
@@ -217,7 +218,9 @@ class Row:
         """The referee's word on the last run."""
         SOLUTIONS.mkdir(parents=True, exist_ok=True)
         path = SOLUTIONS / f"{os.getpid()}.npz"
-        self.worker.ask(f"solution {path}")
+        counts = self.worker.ask(f"solution {path}")["counts"]
+        if counts:
+            self.record["counts"] = counts
         words = [
             sys.executable,
             HERE / "referee.py",
@@ -353,8 +356,9 @@ def run_batch(batch, capped, repeats):
             if failure.args[0] == "capped":
                 capped.add(row.solver)
             row.finish(*failure.args)
-    rounds = min(repeats, max(3, int(ROUND_BUDGET / sum(wall for wall, _ in fast)))) if fast else 0
-    if fast and max(wall for wall, _ in fast) > batch[0].options.cap / 20:
+    budget = QUICK_ROUND_BUDGET if batch[0].options.quick else ROUND_BUDGET
+    rounds = min(repeats, max(3, int(budget / sum(wall for wall, _ in fast)))) if fast else 0
+    if fast and max(wall for wall, _ in fast) > 6 * FAST:  # ours alone can be
         rounds = 1
     for _ in range(rounds - 1):
         for _, row in fast:
@@ -425,6 +429,19 @@ def package_versions(command):
     return result
 
 
+def machine_rates(cpu):
+    """What floors.py measures, on the processor of the rows."""
+    one_thread = {**os.environ, **dict.fromkeys(peer_worker.THREAD_VARIABLES, "1")}
+    said = subprocess.run(
+        ["taskset", "-c", cpu, sys.executable, HERE / "floors.py"],
+        env=one_thread,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(said.stdout)
+
+
 def merge(chosen, options):
     """All rows of the chosen workloads with machine, versions and commit."""
     rows = []
@@ -448,6 +465,7 @@ def merge(chosen, options):
         "cpu_used": options.cpu,
         "cap": options.cap,
         "versions": package_versions(options.command),
+        "rates": machine_rates(options.cpu),
         "rows": rows,
     }
 
@@ -517,11 +535,16 @@ def main():
         help="begin no workload after this (default: 8, with --full 100)",
     )
     parser.add_argument(
-        "--cap", type=float, default=CAP, help="seconds after which a call is ended (default: 600)"
+        "--cap",
+        type=float,
+        help="seconds after which a call is ended (default: 600, without --full or --workload 60)",
     )
     options = parser.parse_args()
     if options.minutes is None:
         options.minutes = 100 if options.full else 8
+    options.quick = not (options.full or options.workload)
+    if options.cap is None:
+        options.cap = QUICK_CAP if options.quick else CAP
     let_blas_choose()
     if "all" in options.again:
         options.again = list(TOLERANCES)

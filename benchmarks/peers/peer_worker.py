@@ -77,6 +77,7 @@ class Row:
             responses=chosen,
             tol=options.tol,
             threads=options.threads,
+            max_memory=described.get("max_memory", ""),
             command=options.command,
         )
         module = solver_task.adapter(options.solver)
@@ -154,7 +155,7 @@ def main():
                 answer(**row.run())
             elif words[0] == "solution":
                 row.solver.solution().save(words[1])
-                answer(written=words[1])
+                answer(written=words[1], counts=row.solver.counts())
             else:
                 break
         row.solver.close()

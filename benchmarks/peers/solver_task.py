@@ -36,6 +36,7 @@ class Task:
     responses: list  # columns of Y.npy that Y holds
     tol: str  # a number, or "default"
     threads: int = 1
+    max_memory: str = ""  # for ours: as --max-memory takes it
     command: str = ""  # thresher's own
 
     def tolerance(self, default):
@@ -96,6 +97,10 @@ class Solver:
 
     def solution(self):
         raise NotImplementedError
+
+    def counts(self):
+        """What the last run says of its work, for floors.py; after solution()."""
+        return {}
 
     def close(self):
         """Removes what the solver left on disk, ends its process."""

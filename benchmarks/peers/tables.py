@@ -2,6 +2,8 @@
 
 import math
 
+import floors
+
 OURS = "thresher"
 OUR_TOL = "1e-9"
 EQUAL_GAP = 1e-9
@@ -112,7 +114,8 @@ def growth(report):
         "### How cost grows",
         "",
         "Thresher alone: 200 x 2,000, 16 responses (64 along threads, 4 along n and p), 5 folds, "
-        "50 lambdas, one of them varied. Power: of the time, from the row above.",
+        "50 lambdas, one of them varied. In tiles: with --max-memory 24M. Power: of the time, from "
+        "the row above.",
         "",
         "| axis | value | s | power | memory added, MB |",
         "|---|---|---|---|---|",
@@ -220,6 +223,7 @@ def page(report, drawn):
         "Not compared: biglasso (no Debian package, and CRAN could not be reached where this was "
         "written); cuML and himalaya on CuPy (they need a GPU).",
         *summary(report),
+        *floors.table(report, ours),
         *growth(report),
         "",
     ]

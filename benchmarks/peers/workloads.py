@@ -38,6 +38,7 @@ class Workload:
     axis: str = ""
     place: float = 0.0
     threads: int = 1
+    max_memory: str = ""  # limit that ours gets, which cuts responses into tiles
 
 
 SHAPES = {
@@ -53,6 +54,11 @@ SETS = ("golub", "meats", "susie_n2", "pd_speech", "grants_other", "chicago", "d
 RIDGE_FRACTIONS = tuple(float(f) for f in np.geomspace(1, 1e-3, 30))
 
 
+def many_responses(name):
+    kind, rows, features, _, *rest = SHAPES[name][1]
+    return (kind, rows, features, 100, *rest)
+
+
 def all_workloads():
     """Every workload, the most important first."""
     result = []
@@ -66,17 +72,20 @@ def all_workloads():
                 target=PATH_TARGETS.get(name, 2.0),
             )
         )
-    for name, sample, quick in (("500x20000", 2, False), ("5000x500", 5, True)):
-        title, (kind, rows, features, _, *rest) = SHAPES[name]
+    for title, data, sample, quick in (
+        (SHAPES["500x20000"][0], many_responses("500x20000"), 2, False),
+        (SHAPES["5000x500"][0], many_responses("5000x500"), 5, False),
+        ("1,000 x 300", ("simulate", 1000, 300, 100, 0.3, 30, 1), 5, True),
+    ):
         result.append(
             Workload(
-                f"cv-{name}",
+                f"cv-{data[1]}x{data[2]}",
                 f"{title}, 100 responses, 10 folds",
-                (kind, rows, features, 100, *rest),
+                data,
                 kind="cv",
                 folds=10,
                 sample=sample,
-                repeats=1,
+                repeats=3 if quick else 1,
                 quick=quick,
                 target=6.0,
                 group="cross-validation",
@@ -139,9 +148,11 @@ def all_workloads():
 def scaling_workloads():
     """Cross-validation of ours along one axis at a time, over at least a factor 16."""
 
-    def one(axis, place, rows=200, features=2000, responses=16, lambdas=50, threads=1):
+    def one(
+        axis, place, rows=200, features=2000, responses=16, lambdas=50, threads=1, max_memory=""
+    ):
         return Workload(
-            f"scale-{axis}-{place}",
+            f"scale-{axis.replace(' ', '-')}-{place}",
             f"{axis} {place}",
             ("simulate", rows, features, responses, 0.5, 20, 3),
             kind="cv",
@@ -152,10 +163,12 @@ def scaling_workloads():
             axis=axis,
             place=place,
             threads=threads,
+            max_memory=max_memory,
         )
 
     return [
         *(one("responses", r, responses=r) for r in (4, 16, 64, 256)),
+        *(one("responses in tiles", r, responses=r, max_memory="24M") for r in (64, 256, 1024)),
         *(one("lambdas", count, lambdas=count) for count in (20, 80, 320)),
         *(one("n", n, rows=n, responses=4) for n in (100, 400, 1600)),
         *(one("p", p, features=p, responses=4) for p in (1000, 4000, 16000)),

@@ -84,6 +84,8 @@ class Command(Solver):
         ]
         if task.tol != "default":
             words += ["--tol", task.tol]
+        if task.max_memory:
+            words += ["--max-memory", task.max_memory]
         self.words = [task.command, *(str(w) for w in words)]
         self.inputs_bytes = task.X.nbytes + task.Y.nbytes
         # The command holds X itself.
@@ -127,6 +129,17 @@ class Command(Solver):
             model["cv.error"][:, 0, :],
             best,
         )
+
+    def counts(self):
+        said = json.loads((self.scratch / "said.json").read_text())
+        found = read_model(self.scratch / "model.safetensors")["n_nonzero"]
+        return {
+            **{name: said[name] for name in ("n_samples", "n_features", "n_responses", "n_folds")},
+            "n_lambdas": said["n_lambdas"],
+            "engine": max(said["engines"], key=said["engines"].get),
+            "mode": max(said["modes"], key=said["modes"].get),
+            "support": found.reshape(-1, said["n_lambdas"]).mean(axis=0).tolist(),
+        }
 
     def close(self):
         shutil.rmtree(self.scratch)
