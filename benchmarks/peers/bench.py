@@ -521,6 +521,12 @@ def main():
         action="store_true",
         help="raw JSON to benchmarks/results/peers, page to docs/benchmarks.md",
     )
+    parser.add_argument(
+        "--against",
+        type=pathlib.Path,
+        metavar="JSON",
+        help="say by how much the factors differ from those of an earlier run",
+    )
     parser.add_argument("--cpu", default=str(os.cpu_count() - 1), help="processor to run on")
     parser.add_argument(
         "--memory-limit",
@@ -565,13 +571,16 @@ def main():
         report = json.loads(options.figures.read_text())
     else:
         report = merge(chosen, options)
-    page = workloads.SCRATCH / "benchmarks.md"
+    raw, page = workloads.SCRATCH / "peers.json", workloads.SCRATCH / "benchmarks.md"
     if options.publish:
         RESULTS.mkdir(parents=True, exist_ok=True)
         raw = RESULTS / f"peers-{report['date'][:10]}.json"
-        raw.write_text(json.dumps(report, indent=1) + "\n")
         page = workloads.ROOT / "docs" / "benchmarks.md"
+    earlier = json.loads(options.against.read_text()) if options.against else None
+    raw.write_text(json.dumps(report, indent=1) + "\n")
     write_pages(report, page)
+    if earlier:
+        print("\n".join(tables.differences(report, earlier)))
     return 0
 
 

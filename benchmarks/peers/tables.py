@@ -235,6 +235,32 @@ def page(report, drawn):
     return "\n".join(lines)
 
 
+def differences(report, earlier):
+    """By how much the factors of two reports differ: lines, the largest difference first."""
+
+    def factors(of):
+        return {
+            (row["workload"], named(row)): row["seconds"] / ours(rows)["seconds"]
+            for rows in by_workload(compared(of)).values()
+            if ours(rows)
+            for row in finished(rows)
+            if row["solver"] != OURS
+        }
+
+    now, before = factors(report), factors(earlier)
+    found = sorted(
+        (abs(math.log(now[key] / before[key])), key) for key in now.keys() & before.keys()
+    )
+    within = sum(math.expm1(size) < 0.15 for size, _ in found)
+    return [
+        f"{within} of {len(found)} factors within 15 % of the earlier run",
+        *(
+            f"{math.expm1(size):6.1%}  {before[key]:8.3g} -> {now[key]:8.3g}  {key[0]}, {key[1]}"
+            for size, key in reversed(found[-10:])
+        ),
+    ]
+
+
 def brief(report):
     """The summary alone, for the terminal."""
     return "\n".join(summary(report))
