@@ -112,7 +112,7 @@ class MeteredAccelerator final : public Accelerator {
     std::unique_ptr<WorkingSetBackend> backend;
     if (task.mode == Mode::kGram) {
       grams_ = make_gram_matrices(task.columns, {task.problems.front().rows}, ThreadPool(1));
-      backend = std::make_unique<GramBackend>(task.columns, grams_, kGramLookAhead);
+      backend = std::make_unique<GramBackend>(task.columns, grams_, kGramLookAhead, 1e-9);
     } else {
       backend = std::make_unique<ResidualBackend>(task.columns, panels_, task.n_slots,
                                                   options_.look_ahead, options_.proven_skip);

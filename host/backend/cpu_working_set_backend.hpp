@@ -61,12 +61,22 @@ class ResidualBackend final : public WorkingSetBackend {
 struct GramMatrix {
   std::shared_ptr<const RowWeighting> rows;
   std::vector<double> values;
+
+  std::vector<Index> held_out;          ///< rows of a fold, by copy_held_out
+  std::vector<double> held_out_values;  ///< (stride, p) columns about their weighted means, then 0
+  /// Filled up, so that kernels meet no ragged end.
+  Index held_out_stride() const { return (static_cast<Index>(held_out.size()) + 31) / 32 * 32; }
 };
 
 /// Computes X'WX for each weighting, from X itself. Parallel over weightings and blocks.
 std::vector<GramMatrix> make_gram_matrices(
     const Columns& columns, const std::vector<std::shared_ptr<const RowWeighting>>& rows,
     const ThreadPool& pool);
+
+/// Copies the held-out rows of X for those folds whose fits can be proven without another look at
+/// X.
+void copy_held_out(const Columns& columns, std::span<const Problem> problems,
+                   std::vector<GramMatrix>& grams, const ThreadPool& pool);
 
 /// What a thread needs meanwhile.
 std::size_t gram_scratch_bytes(Index n_samples);
@@ -77,9 +87,14 @@ std::size_t gram_scratch_bytes(Index n_samples);
 /// and its rounding bound (u = 2^-53, K the support, norms weighted):
 ///
 ///     |x_j' W r - c_j| <= (n + K + 4) u |x_j| (|y| + sum_k |x_k| |b_k|).
+///
+/// A fold's fit whose coefficients nobody keeps needs no pass over X where a bound of this kind on
+/// all c_j, and on |r|^2 = |y|^2 - b'(X'Wy + c), proves a gap within the tolerance (decision 0011):
+/// then only its residuals on held-out rows are computed.
 class GramBackend final : public WorkingSetBackend {
  public:
-  GramBackend(const Columns& columns, const std::vector<GramMatrix>& grams, Index max_look_ahead);
+  GramBackend(const Columns& columns, const std::vector<GramMatrix>& grams, Index max_look_ahead,
+              double tol);
   ~GramBackend() override;
 
   Index n_slots() const override { return 1; }
@@ -96,17 +111,28 @@ class GramBackend final : public WorkingSetBackend {
 
  private:
   struct Candidate;
+  struct Proven;
 
+  void load_proven(double y_squares);
+  /// Gap and loss without X; false if they cannot be proven close enough.
+  bool prove(Candidate& candidate);
+  void predict_held_out();
   void cover(Index j);  // puts feature j among the columns kept for the closing pass
 
   const Columns& columns_;
   const std::vector<GramMatrix>& grams_;
   Index look_ahead_;
+  double tol_;
+  std::unique_ptr<Proven> proven_;
+  const GramMatrix* gram_ = nullptr;
   const Problem* problem_ = nullptr;
   std::unique_ptr<GramProducts> products_;
   std::unique_ptr<ActiveSet> solver_;
   std::vector<Index> working_set_;
   std::vector<Candidate> candidates_;
+  Index n_measured_ = 0;
+  std::vector<double> held_out_residual_;  // one column per proven candidate
+  std::vector<Index> open_;                // features not proven inactive
   // Features that were active so far, in order of entrance. Paths are nearly nested, so these are
   // what every later lambda needs.
   std::vector<Index> covered_;
@@ -116,7 +142,7 @@ class GramBackend final : public WorkingSetBackend {
   std::vector<double> weighted_norm_;              // (p) of xhat_j about its mean
   double response_norm_ = 0.0;
   std::vector<double> coef_;                               // (covered, candidates) row-major
-  std::vector<double> residual_, weighted_, correlation_;  // one column per candidate
+  std::vector<double> residual_, weighted_, correlation_;  // one column per measured candidate
   std::vector<double> whole_;                              // (n) room for a column
   Index failed_ = -1;  // candidate whose exact correlations correct the next solve
 };

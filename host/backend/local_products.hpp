@@ -88,6 +88,8 @@ class GramProducts final : public LocalProducts {
 
   /// <x_j, r> of all features for the last coefficients, as G and X'Wy give it.
   const std::vector<double>& correlations() const { return c_; }
+  /// X'Wy.
+  const std::vector<double>& response_products() const { return xty_; }
   /// Shifts X'Wy so that the last coefficients give exact[k] for features[k] (one step of iterative
   /// refinement when `exact` was computed from X).
   void correct(std::span<const Index> features, const double* exact);

@@ -287,9 +287,10 @@ void solve_active_set(const Batch& batch, Mode mode, const ThreadPool& pool, Run
         rows.push_back(problem.rows);
       }
     }
-    const std::vector<GramMatrix> grams = make_gram_matrices(batch.columns, rows, pool);
+    std::vector<GramMatrix> grams = make_gram_matrices(batch.columns, rows, pool);
+    copy_held_out(batch.columns, batch.problems, grams, pool);
     pool.run(n_lanes, [&](Index, int) {
-      GramBackend backend(batch.columns, grams, kGramLookAhead);
+      GramBackend backend(batch.columns, grams, kGramLookAhead, control.tol());
       Lane(batch, mode, backend, queue, control, sink).run();
     });
     return;

@@ -118,11 +118,14 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
   fixed += at(p) * 40;  // means, norms, exponents, slacks, states of Columns
   const std::size_t weighting = at(p) * 25 + at(n) * 16 + at(p) * 25;  // with its penalties
   if (!shape.own_weights) fixed += n_weightings * weighting;
+  // All folds together hold out every row once, filled up to a multiple of 32 rows each.
+  const std::size_t held_out = shape.n_folds > 0 ? at(n + 16 * shape.n_folds) * at(p) : 0;
+  const std::size_t gram_bytes = (n_weightings * at(p) * at(p) + held_out) * sizeof(double);
   if (gram && !device) {
     // What making Gram matrices needs is gone before the paths begin.
     const std::size_t paths = (32 * (2 * at(n) + 2 * at(p)) + support * support) * 8;
     fixed += at(threads) * std::max(gram_scratch_bytes(n), paths);
-    if (!shape.own_weights) fixed += n_weightings * at(p) * at(p) * sizeof(double);
+    if (!shape.own_weights) fixed += gram_bytes;
   }
   if (residual && !device) {
     const Index slots = std::clamp<Index>((Index{2} << 20) / (options.look_ahead * p), 1, 8);
@@ -182,7 +185,7 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
   }
   if (shape.own_weights) {
     response += n_weightings * weighting;
-    if (gram && !device) response += n_weightings * at(p) * at(p) * sizeof(double);
+    if (gram && !device) response += gram_bytes;
   }
   plan.response_bytes = response;
 

@@ -72,14 +72,7 @@ ResidualSums sums_of_residual(const Problem& problem, const std::vector<double>&
   const RowWeighting& rows = *problem.rows;
   ResidualSums out;
   for (const Index i : rows.rows) out.loss += rows.weight[at(i)] * r[at(i)] * r[at(i)];
-  double sum = 0.0, total = 0.0;
-  for (std::size_t k = 0; k < problem.held_out.size(); ++k) {
-    const double error = r[at(problem.held_out[k])];
-    const double w = problem.held_out_weight[k];
-    if (w > 0.0) sum += w * error * error;
-    total += w;
-  }
-  out.held_out = total > 0.0 ? sum / total : std::numeric_limits<double>::quiet_NaN();
+  out.held_out = held_out_error(problem, [&](std::size_t k) { return r[at(problem.held_out[k])]; });
   return out;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -38,6 +39,19 @@ struct ResidualSums {
 };
 
 ResidualSums sums_of_residual(const Problem& problem, const std::vector<double>& r);
+
+/// ResidualSums::held_out of residual_of(k), the residual on the k-th held-out row.
+template <class ResidualOf>
+double held_out_error(const Problem& problem, const ResidualOf& residual_of) {
+  double sum = 0.0, total = 0.0;
+  for (std::size_t k = 0; k < problem.held_out.size(); ++k) {
+    const double error = residual_of(k);
+    const double w = problem.held_out_weight[k];
+    if (w > 0.0) sum += w * error * error;
+    total += w;
+  }
+  return total > 0.0 ? sum / total : std::numeric_limits<double>::quiet_NaN();
+}
 
 /// The same with the relative gap already known and r as residual() gives it.
 Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,

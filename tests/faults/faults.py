@@ -8,6 +8,7 @@ None may rely on relation 35 alone.
 RELATIONS = "relation_tests"
 RIDGE = "ridge_tests"
 READERS = "thresher_readers_tests"
+LIBRARY = "thresher_library_tests"
 
 FAULTS = [
     # Objective and gap
@@ -51,8 +52,22 @@ FAULTS = [
     ("objective and gap", "any gap is called converged", "host/setup/certificate.cpp",
      ": relative_gap <= tol ? Status::kConverged", ": relative_gap <= 1e9 ? Status::kConverged",
      RELATIONS, "*R31_*"),
+    ("objective and gap", "proven gap without its rounding", "host/backend/gram_backend.cpp",
+     "const double share = kRoundUp *", "const double share = 0.0 *",
+     LIBRARY, "FoldBounds*"),
+    ("objective and gap", "proven gap at one end of a correlation alone",
+     "host/backend/gram_backend.cpp",
+     "gap += std::max(low.value, high.value);", "gap += std::min(low.value, high.value);",
+     LIBRARY, "FoldBounds*"),
+    ("objective and gap", "a fold's loss is taken although it is lost to cancellation",
+     "host/backend/gram_backend.cpp",
+     "if (!(q_error <= kLossError * q)) return false;", "if (q_error < 0.0) return false;",
+     LIBRARY, "FoldBounds*"),
 
     # Weights and centring
+    ("weights and centring", "held-out rows are not centred", "host/backend/gram_backend.cpp",
+     "*out++ = x[i] - gram.rows->column_mean(j);", "*out++ = x[i];",
+     LIBRARY, "FoldBounds*"),
     ("weights and centring", "row weights are taken as equal", "host/setup/row_weighting.cpp",
      "rows->weight[at(i)] = given[at(i)] / largest / sum;",
      "rows->weight[at(i)] = given[at(i)] > 0.0 ? 1.0 / static_cast<double>(n) : 0.0;",

@@ -24,6 +24,7 @@ GROUPS = ["objective and gap", "weights and centring", "factors and standardize"
           "screening and bounds", "selection", "threads and tiles", "readers"]
 PROGRAMS = {"relation_tests": "tests/relations/relation_tests",
             "ridge_tests": "tests/ridge/ridge_tests",
+            "thresher_library_tests": "tests/library/thresher_library_tests",
             "thresher_readers_tests": "tests/readers/thresher_readers_tests"}
 LEAST_PER_GROUP = 5
 TEST_SECONDS = 180
