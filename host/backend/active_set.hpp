@@ -14,8 +14,9 @@ namespace thresher {
 
 /// Exact solution of one problem on a working set by a primal active-set method (design section 6).
 /// State is kept from lambda to lambda: the support with its signs and the Cholesky factor of
-/// H = X_A' W X_A + diag(e_A). Once A outgrows the rows and every e_j > 0, a semismooth Newton
-/// method on the dual takes over, whose matrix has the order of the rows (docs/decisions/0010).
+/// H = X_A' W X_A + diag(e_A), or of H at a nearby lambda where e_A changes (docs/decisions/0011).
+/// Once A outgrows the rows and every e_j > 0, a semismooth Newton method on the dual takes over,
+/// whose matrix has the order of the rows (docs/decisions/0010).
 class ActiveSet {
  public:
   /// rows: `products` again where it holds columns, or null: stay with H.
@@ -57,7 +58,23 @@ class ActiveSet {
 
   /// a, e and signs at `lambda`. Returns whether some e changed.
   bool set_penalties(double lambda);
-  void refactor();
+  /// Of H with the e_j times `share`.
+  void refactor(double share = 1.0);
+  /// Largest factor between an e_j and the one in the factor.
+  double distance_of_factor() const;
+  /// The e_j that an entrant takes into the factor.
+  double entrant_e(Index j, double lambda) const;
+  /// delta = H^-1 h, rest = h - H delta: exactly where the factor is of H, else until |rest| <=
+  /// precision |h|. h is 0 before first_h.
+  void newton_direction(const std::vector<double>& h, Index first_h, double precision,
+                        std::vector<double>& delta, std::vector<double>& rest);
+  /// The same, preconditioned by the factor. Returns false if it takes too long.
+  bool conjugate_gradients(const std::vector<double>& h, Index first_h, double precision,
+                           std::vector<double>& delta, std::vector<double>& rest) const;
+  /// If delta gives some features the wrong sign: takes the whole step and drops them all. h
+  /// becomes what is then missing; those of them that were at 0 are taken off n_new.
+  bool step_past_signs(const std::vector<double>& delta, const std::vector<double>& rest,
+                       std::vector<double>& h, Index& n_new);
   /// Gram rows and factor of H, after the row space was left.
   void restore_factor();
   bool row_space_pays(double lambda, const std::vector<Index>& working_set) const;
@@ -90,7 +107,9 @@ class ActiveSet {
   std::vector<std::int8_t> sign_;  // of the active; 0: no L1 term
   std::vector<double> coef_, a_, e_, g_;
   std::vector<std::vector<double>> gram_;  // row k: products with active 0 .. k, no e
-  PackedCholesky factor_;
+  PackedCholesky factor_;                  // of X_A' W X_A + diag(e_in_factor_)
+  std::vector<double> e_in_factor_;
+  bool factor_is_exact_ = true;       // e_in_factor_ is e_
   std::vector<double> whole_matrix_;  // scratch of refactor()
   // In the row space gram_ and factor_ are empty, and these are in use.
   std::unique_ptr<RowSpaceSystem> row_system_;
