@@ -66,17 +66,30 @@ std::string loader_reason(const std::string& path) {
   return file + " cannot be loaded: " + reason;
 }
 
+const char* library_named_by_user() {
+  const char* named = secure_getenv("THRESHER_CUDA_LIBRARY");
+  return named != nullptr && *named != '\0' ? named : nullptr;
+}
+
+bool driver_is_there() {
+  return dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE) != nullptr;
+}
+
 }  // namespace
 
 std::string accelerator_library_path() {
-  const char* named = secure_getenv("THRESHER_CUDA_LIBRARY");
-  if (named != nullptr && *named != '\0') return named;
+  if (const char* named = library_named_by_user()) return named;
   const fs::path found = beside_this_code();
   return found.empty() ? library_name() : found.string();
 }
 
 std::shared_ptr<Accelerator> open_accelerator(std::string& why_not) {
   const std::string path = accelerator_library_path();
+  // What the library links against takes 190 MB: not where nothing could come of it.
+  if (library_named_by_user() == nullptr && is_there(path) && !driver_is_there()) {
+    why_not = "no NVIDIA driver is installed";
+    return nullptr;
+  }
   // NODELETE: an Error thrown by the library may outlive the device (its code is the library's),
   // and CUDA's own libraries start threads that do not survive being unmapped.
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
