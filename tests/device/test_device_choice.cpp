@@ -222,7 +222,8 @@ TEST_F(DeviceChoice, EveryEngineAsksTheDeviceAndGoesOnWithoutIt) {
 TEST_F(DeviceChoice, ADeviceLostOnTheWayKeepsWhatItFinished) {
   make_large();
   const Model here = on(Device::kCpu);
-  // Each tile decomposes five systems: the device fails in the second tile.
+  // A tile decomposes the systems of its four folds, and again where their grids are extended:
+  // there the device fails.
   options.max_memory = plan_cross_validation(table.data(), options, cv).bytes - 1;
   const Plan plan = plan_cross_validation(table.data(), options, cv);
   ASSERT_GE(plan.n_tiles, 2);
@@ -232,7 +233,7 @@ TEST_F(DeviceChoice, ADeviceLostOnTheWayKeepsWhatItFinished) {
   expect_same_model(model, here, "lost later");
   EXPECT_EQ(model.stats.device, Device::kCpu);
   EXPECT_EQ(model.stats.device_note, "cuda was given up after " +
-                                         std::to_string(plan.responses_per_tile * 5 * 50) +
+                                         std::to_string(plan.responses_per_tile * 4 * 50) +
                                          " of 375000 fits: fake: the device fell off the bus");
   EXPECT_TRUE(watcher.ordered && watcher.within);
   EXPECT_EQ(watcher.last.fits_done, watcher.last.fits_total);
