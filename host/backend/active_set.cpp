@@ -47,9 +47,8 @@ ActiveSet::ActiveSet(const Columns& columns, const Problem& problem, LocalProduc
   state_.assign(at(columns.n_features()), kOutside);
 }
 
-double ActiveSet::slack(Index j) const {
-  return static_cast<double>(columns_.n_samples()) * kEps * columns_.norm(j) *
-         products_.weighted_residual_norm();
+double ActiveSet::slack(Index j, double residual_norm) const {
+  return static_cast<double>(columns_.n_samples()) * kEps * columns_.norm(j) * residual_norm;
 }
 
 bool ActiveSet::set_penalties(double lambda) {
@@ -307,9 +306,11 @@ void ActiveSet::start_from(const SparseCoef& start, double lambda) {
 double ActiveSet::stationarity(std::vector<double>& h) const {
   h.resize(active_.size());
   double worst = 0.0;
+  const double residual_norm = products_.weighted_residual_norm();
   for (std::size_t k = 0; k < active_.size(); ++k) {
     h[k] = g_[k] - a_[k] * sign_[k] - e_[k] * coef_[k];
-    worst = std::max(worst, std::fabs(h[k]) / (kStationary * a_[k] + slack(active_[k])));
+    const double allowed = kStationary * a_[k] + slack(active_[k], residual_norm);
+    worst = std::max(worst, std::fabs(h[k]) / allowed);
   }
   return worst;
 }
@@ -352,6 +353,7 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
   std::vector<double> delta, rest, g_outside, g_chosen;
   std::vector<Index> outside, chosen;
   std::vector<std::pair<double, std::size_t>> violators;
+  const double hat_lambda = problem_.hat_lambda(lambda);
 
   for (;; ++out.iterations) {
     if (out.iterations >= limit) {
@@ -422,12 +424,13 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
     g_outside.resize(outside.size());
     products_.gradient(outside, g_outside.data());
     violators.clear();
+    const double residual_norm = products_.weighted_residual_norm();
     for (std::size_t m = 0; m < outside.size(); ++m) {
       const Index j = outside[m];
-      const double a = problem_.a(j, lambda);
+      const double a = problem_.a_of_hat(j, hat_lambda);
       const double excess = std::fabs(g_outside[m]) - a;
       // A feature without an L1 term belongs to the active set from the start.
-      if (excess > slack(j) || a == 0.0) {
+      if (a == 0.0 || (excess > 0.0 && excess > slack(j, residual_norm))) {
         const double norm = columns_.norm(j);
         violators.emplace_back(norm > 0.0 ? excess / norm : 0.0, m);
       }
@@ -677,9 +680,10 @@ bool ActiveSet::exchange_in_row_space(const std::vector<Index>& features,
   bool changed = false;
   std::vector<Index> entering;
   std::vector<std::size_t> term_of(active_.size()), entering_terms, leaving;
+  const double residual_norm = products_.weighted_residual_norm();
   for (std::size_t t = 0; t < terms.size(); ++t) {
     const DualTerm& term = terms[t];
-    const double allowed = kStationary * term.a + slack(features[t]);
+    const double allowed = kStationary * term.a + slack(features[t], residual_norm);
     if (term.position < 0) {
       if (std::fabs(term.g) <= term.a + allowed && term.a > 0.0) continue;
       entering.push_back(features[t]);

@@ -93,7 +93,8 @@ class ActiveSet {
                   const std::vector<double>& l, double lambda);
   void drop(Index position);
   void forget(Index position);
-  double slack(Index j) const;
+  /// What rounding explains of a correlation with a residual of this norm.
+  double slack(Index j, double residual_norm) const;
   /// h: what is missing to stationarity on the active features. Returns the largest |h_j| as a
   /// multiple of what rounding explains; NaN counts as 0 or NaN.
   double stationarity(std::vector<double>& h) const;

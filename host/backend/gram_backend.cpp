@@ -306,12 +306,12 @@ bool GramBackend::prove(Candidate& candidate) {
 
   // Any s with s |g_j| <= a_j where e_j = 0 gives a bound. Take the largest that is sure to.
   const Penalties& factors = *problem_->penalties;
-  const double scaled_lambda = std::ldexp(lambda, -problem_->y->exponent);
+  const double hat_lambda = problem_->hat_lambda(lambda);
   double s = 1.0;
   open_.clear();
   for (std::size_t j = 0; j < c.size(); ++j) {
     const double largest = std::fabs(c[j]) + error(j);
-    const double a = problem_->l1_ratio * factors.l1[j] * scaled_lambda;
+    const double a = problem_->a_of_hat(static_cast<Index>(j), hat_lambda);
     if (largest <= a || factors.excluded[j] != 0) continue;
     open_.push_back(static_cast<Index>(j));
     if (problem_->e(static_cast<Index>(j), lambda) == 0.0) s = std::min(s, a / largest);
@@ -319,7 +319,7 @@ bool GramBackend::prove(Candidate& candidate) {
   // A term is convex in g: it is largest at an end of what g may be.
   double gap = 0.5 * (1.0 - s) * (1.0 - s) * (q + q_error);
   const auto add = [&](Index j, double b) {
-    const double a = problem_->a(j, lambda), e = problem_->e(j, lambda);
+    const double a = problem_->a_of_hat(j, hat_lambda), e = problem_->e(j, lambda);
     GapAt low, high;
     add_term({a, e, b, c[at(j)] - error(at(j))}, s, low);
     add_term({a, e, b, c[at(j)] + error(at(j))}, s, high);

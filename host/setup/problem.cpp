@@ -145,11 +145,6 @@ void Projector::project(const RowWeighting& rows, std::vector<double>& r) const 
   }
 }
 
-double Problem::a(Index j, double lam) const {
-  const double u = penalties->l1[at(j)];
-  return l1_ratio == 0.0 || u == 0.0 ? 0.0 : l1_ratio * u * std::ldexp(lam, -y->exponent);
-}
-
 double Problem::e(Index j, double lam) const {
   const double ridge = l1_ratio == 1.0 ? 0.0 : (1.0 - l1_ratio) * lam * penalties->l2[at(j)];
   return ridge + penalties->fixed_l2[at(j)];

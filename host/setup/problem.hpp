@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -90,7 +91,13 @@ struct Problem {
   std::vector<Index> unpenalised;              ///< at lambda > 0
   std::shared_ptr<const Projector> projector;  ///< null when there is nothing to project off
 
-  double a(Index j, double lam) const;  ///< a_j in hat units, exact zero where u_j = 0
+  double a(Index j, double lam) const { return a_of_hat(j, hat_lambda(lam)); }
+  double hat_lambda(double lam) const { return std::ldexp(lam, -y->exponent); }
+  /// a_j in hat units, exact zero where u_j = 0.
+  double a_of_hat(Index j, double hat_lam) const {
+    const double u = penalties->l1[static_cast<std::size_t>(j)];
+    return l1_ratio == 0.0 || u == 0.0 ? 0.0 : l1_ratio * u * hat_lam;
+  }
   double e(Index j, double lam) const;
   bool wants_coef(Index lambda_index) const {
     return keep_coef || (keep_last_coef && lambda_index + 1 == static_cast<Index>(lambda.size()));
