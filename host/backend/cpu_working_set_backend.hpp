@@ -89,7 +89,7 @@ std::size_t gram_scratch_bytes(Index n_samples);
 ///     |x_j' W r - c_j| <= (n + K + 4) u |x_j| (|y| + sum_k |x_k| |b_k|).
 ///
 /// A fold's fit whose coefficients nobody keeps needs no pass over X where a bound of this kind on
-/// all c_j, and on |r|^2 = |y|^2 - b'(X'Wy + c), proves a gap within the tolerance (decision 0011):
+/// all c_j, and on |r|^2 = |y|^2 - b'(X'Wy + c), proves a gap within the tolerance (decision 0012):
 /// then only its residuals on held-out rows are computed.
 class GramBackend final : public WorkingSetBackend {
  public:
