@@ -44,16 +44,20 @@ double weighted_squares(Index n, const double* s, const double* t) {
   return sum;
 }
 
-/// K (m, m) = A A', both triangles; blocks below the diagonal only, so half the work of one GEMM.
-void row_gram(const RidgeSystem& s, double* K) {
+/// K (m, m) = A A' + beta K; blocks below the diagonal only, so half the work of one GEMM.
+void add_row_gram(Index m, Index p, const double* A, double beta, double* K) {
   constexpr Index kBlock = 256;
-  for (Index j = 0; j < s.m; j += kBlock) {
-    const Index width = std::min(kBlock, s.m - j);
-    blas::gemm(false, true, s.m - j, width, s.p, 1.0, s.A.data() + j, s.m, s.A.data() + j, s.m, 0.0,
-               K + j * s.m + j, s.m);
+  for (Index j = 0; j < m; j += kBlock) {
+    const Index width = std::min(kBlock, m - j);
+    blas::gemm(false, true, m - j, width, p, 1.0, A + j, m, A + j, m, beta, K + j * m + j, m);
   }
-  for (Index j = 0; j < s.m; ++j) {
-    for (Index i = j + 1; i < s.m; ++i) K[i * s.m + j] = K[j * s.m + i];
+}
+
+/// K (m, m) = A A', both triangles.
+void row_gram(Index m, Index p, const double* A, double* K) {
+  add_row_gram(m, p, A, 0.0, K);
+  for (Index j = 0; j < m; ++j) {
+    for (Index i = j + 1; i < m; ++i) K[i * m + j] = K[j * m + i];
   }
 }
 
@@ -76,8 +80,12 @@ class CpuSpectrum : public Spectrum {
     k_ = row_space_ ? m : p;
     U_.resize(product(k_, k_));
     values_.resize(at(k_));
-    std::vector<double> gram(U_.size());
-    row_space_ ? row_gram(system_, gram.data()) : column_gram(system_, gram.data());
+    const bool given = !system_.K.empty();
+    std::vector<double> gram = std::move(system_.K);
+    if (!given) {
+      gram.resize(U_.size());
+      row_space_ ? row_gram(m, p, system_.A.data(), gram.data()) : column_gram(system_, gram.data());
+    }
     std::copy(gram.begin(), gram.end(), U_.begin());
     converged_ = blas::symmetric_eigen(k_, U_.data(), k_, values_.data());
     if (!converged_) return;
@@ -99,7 +107,8 @@ class CpuSpectrum : public Spectrum {
     const double inner = static_cast<double>((row_space_ ? p : m) + 2);
     const double k = static_cast<double>(k_ + 2);
     defect_ = std::sqrt(sum_squares(k_ * k_, E.data())) +
-              kUnit * (inner * trace + k * std::sqrt(k) * frobenius);
+              (given ? system_.K_error : kUnit * inner * trace) +
+              kUnit * k * std::sqrt(k) * frobenius;
     if (row_space_ && want_map) {
       map_.resize(product(p, k_));
       blas::gemm(true, false, p, k_, m, 1.0, system_.A.data(), m, U_.data(), k_, 0.0, map_.data(),
@@ -161,9 +170,13 @@ class CpuSpectrum : public Spectrum {
       blas::gemm(false, false, h, k_, p, 1.0, H, h, U_.data(), k_, 0.0, HM, h);
       return;
     }
-    std::vector<double> inner(product(h, m));
-    blas::gemm(false, true, h, m, p, 1.0, H, h, system_.A.data(), m, 0.0, inner.data(), h);
-    blas::gemm(false, false, h, k_, m, 1.0, inner.data(), h, U_.data(), k_, 0.0, HM, h);
+    std::vector<double> inner;
+    if (!system_.A.empty()) {
+      inner.resize(product(h, m));
+      blas::gemm(false, true, h, m, p, 1.0, H, h, system_.A.data(), m, 0.0, inner.data(), h);
+      H = inner.data();
+    }
+    blas::gemm(false, false, h, k_, m, 1.0, H, h, U_.data(), k_, 0.0, HM, h);
   }
 
   void predict(Index h, const double* HM, Index count, const double* T,
@@ -289,6 +302,11 @@ class CpuSpectrumBackend : public SpectrumBackend {
     auto out = std::make_unique<CpuSpectrum>(std::move(system), want_map);
     if (!out->converged()) return nullptr;
     return out;
+  }
+
+  bool add_row_products(Index n, Index p, const double* X, double* K) const override {
+    add_row_gram(n, p, X, 1.0, K);
+    return true;
   }
 
   void residuals(Index n, Index p, const double* X, Index count, const double* B,

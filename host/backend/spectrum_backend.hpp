@@ -12,11 +12,16 @@ namespace thresher {
 ///     1/2 |y - A beta|^2 + 1/2 sum_j (lambda + delta_j) beta_j^2
 ///
 /// Shapes   A (m, p) column-major; delta (p), or empty for all 0.
+/// K        A A' (m, m) in the place of A, off by at most K_error in the Frobenius norm: for m < p,
+///          no delta and a backend that takes products. Nothing can be asked then that needs A:
+///          coefficients, predict_from and refine.
 struct RidgeSystem {
   Index m = 0;
   Index p = 0;
   std::vector<double> A;
   std::vector<double> delta;
+  std::vector<double> K;
+  double K_error = 0.0;
 };
 
 /// What each column of a batch solves for: a response's number and a lambda >= 0.
@@ -65,7 +70,8 @@ class Spectrum {
   virtual void shrink(const std::vector<SpectrumColumn>& columns, const double* Z, double* T,
                       ShrunkSums* sums) const = 0;
 
-  /// HM (h, k) = H M for rows H (h, p): the spectral face of rows that are to be predicted.
+  /// HM (h, k) = H M for rows H (h, p): the spectral face of rows that are to be predicted. Of a
+  /// system without A: for products H A' (h, m) in the place of H.
   virtual void map_rows(Index h, const double* H, double* HM) const = 0;
 
   /// out (h, count) = HM T.
@@ -98,6 +104,12 @@ class SpectrumBackend {
   /// Decomposes the smaller side, the column side if there is a delta. With `want_map` M is formed
   /// once, which pays when many columns of coefficients follow. Null if the eigensolver failed.
   virtual std::unique_ptr<Spectrum> decompose(RidgeSystem&& system, bool want_map) const = 0;
+
+  /// K (n, n) += X X', lower triangle. False, and nothing is done, if decompose() takes no K.
+  virtual bool add_row_products(Index /*n*/, Index /*p*/, const double* /*X*/,
+                                double* /*K*/) const {
+    return false;
+  }
 
   /// R (n, count) = Y - X B, X (n, p), B (p, count); R holds Y on entry.
   virtual void residuals(Index n, Index p, const double* X, Index count, const double* B,

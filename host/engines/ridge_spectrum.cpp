@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <tuple>
 #include <vector>
 
@@ -65,6 +66,15 @@ struct Prepared {
   std::vector<double> constant;         // (held_out, slots)
   std::vector<double> hidden;           // (k) takes t to the intercept, all data only
   std::vector<double> hidden_constant;  // (slots)
+
+  /// Made from products: fits that must be measured are left to the same group with its columns.
+  struct Whole;
+  std::unique_ptr<Whole> whole;
+};
+
+struct Prepared::Whole {
+  std::once_flag once;
+  Prepared prepared;
 };
 
 /// One fit: slot, index into the problem's lambda grid.
@@ -114,7 +124,9 @@ class RidgeRun {
     return problem(prepared, point.slot).lambda[at(point.lambda_index)];
   }
 
-  Prepared prepare(const Group& group, std::optional<double> fixed_lambda) const;
+  void multiply_rows(const std::vector<Group>& groups);
+  bool from_products(const Group& group) const;
+  Prepared prepare(const Group& group, std::optional<double> fixed_lambda, bool whole) const;
   void solve_ladder(const Group& group, Scratch& scratch);
   void solve_points(const Prepared& prepared, const std::vector<Point>& points, Scratch& scratch);
   void solve_chunk(const Prepared& prepared, const std::vector<Point>& all, Scratch& scratch);
@@ -138,6 +150,7 @@ class RidgeRun {
   const ThreadPool& pool_;
   RunControl& control_;
   FitSink& sink_;
+  RowProducts products_;  // for folds with more columns than rows, or none
   std::vector<std::uint8_t>
       ended_;  // path is finished early; touched by the problem's thread alone
 };
@@ -176,13 +189,40 @@ void RidgeRun::hand_over(Index problem, Index lambda_index, Fit&& fit) {
   if (!sink_.take(problem, lambda_index, std::move(fit))) ended_[at(problem)] = 1;
 }
 
-Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambda) const {
+/// Whether a fold's Gram matrix is a part of X D^-1 X': found once for less than half of them all.
+bool RidgeRun::from_products(const Group& group) const {
+  const Problem& first = batch_.problems[at(group.problems.front())];
+  const Index m = static_cast<Index>(first.rows->rows.size());
+  return group.fold && 2 * m >= batch_.columns.n_samples() &&
+         products_suffice(batch_.columns, *first.rows, *first.penalties) &&
+         (products_.l2.empty() || products_.l2 == first.penalties->l2);
+}
+
+void RidgeRun::multiply_rows(const std::vector<Group>& groups) {
+  for (const Group& group : groups) {
+    if (!from_products(group)) continue;
+    batch_.columns.build_all(pool_);
+    products_ = make_row_products(
+        batch_.columns, *batch_.problems[at(group.problems.front())].penalties, backend_);
+    return;
+  }
+}
+
+Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambda,
+                           bool whole) const {
   const Columns& columns = batch_.columns;
   const Problem& first = batch_.problems[at(group.problems.front())];
   Prepared out;
   out.group = &group;
-  out.matrix =
-      make_ridge_group(columns, *first.rows, *first.penalties, first.intercept, fixed_lambda);
+  const bool part = !whole && !products_.K.empty() && from_products(group);
+  if (part) {
+    out.matrix =
+        make_ridge_group(columns, *first.rows, *first.penalties, first.intercept, products_);
+    out.whole = std::make_unique<Prepared::Whole>();
+  } else {
+    out.matrix =
+        make_ridge_group(columns, *first.rows, *first.penalties, first.intercept, fixed_lambda);
+  }
   const RidgeGroup& matrix = out.matrix;
   const Index slots = static_cast<Index>(group.problems.size()), m = matrix.m;
   const Index r = matrix.n_eliminated();
@@ -224,7 +264,11 @@ Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambd
   const Index h = static_cast<Index>(out.held_out.size());
   if (h > 0) {
     std::vector<double> eliminated, share(at(r));
-    prediction_rows(columns, matrix, out.held_out, out.H, eliminated);
+    if (part) {
+      prediction_products(matrix, products_, out.held_out, out.H);
+    } else {
+      prediction_rows(columns, matrix, out.held_out, out.H, eliminated);
+    }
     out.HM.resize(at(h * spectrum.size()));
     spectrum.map_rows(h, out.H.data(), out.HM.data());
     out.constant.resize(at(h * slots));
@@ -693,8 +737,16 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
   spectrum.predict(h, prepared.HM.data(), static_cast<Index>(what.size()), T, predicted.data());
   std::vector<double> ridged(at(count), 0.0);  // part of measures.residual that is penalty
   std::vector<Index> open, iterations(at(count), 1);
+  std::vector<Point> elsewhere;
+  std::vector<Index> place_elsewhere;
   for (Index c = 0; c < count; ++c) {
-    if (bounded.open[at(c)]) open.push_back(c);
+    if (!bounded.open[at(c)]) continue;
+    if (prepared.whole) {
+      elsewhere.push_back(points[at(c)]);
+      place_elsewhere.push_back(c);
+    } else {
+      open.push_back(c);
+    }
   }
 
   const std::size_t most = at(wide_columns());
@@ -797,6 +849,16 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
         matrix.eliminated_deficient || (what[at(c)].lambda == 0.0 && prepared.rank < p);
     fits.push_back(std::move(fit));
   }
+  if (!elsewhere.empty()) {
+    Prepared::Whole& whole = *prepared.whole;
+    std::call_once(whole.once,
+                   [&] { whole.prepared = prepare(*prepared.group, std::nullopt, true); });
+    if (!whole.prepared.spectrum) return fits;  // the bounds above are true
+    std::vector<Fit> found = solve_fold(whole.prepared, elsewhere, scratch);
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      fits[at(place_elsewhere[i])] = std::move(found[i]);
+    }
+  }
   return fits;
 }
 
@@ -855,7 +917,8 @@ void RidgeRun::solve_points(const Prepared& prepared, const std::vector<Point>& 
 /// A system for every lambda, largest first; then the usual one for lambda = 0.
 void RidgeRun::solve_ladder(const Group& group, Scratch& scratch) {
   for (const double lam : distinct_lambdas(batch_.problems, group)) {
-    const Prepared prepared = prepare(group, lam > 0.0 ? std::optional<double>(lam) : std::nullopt);
+    const Prepared prepared =
+        prepare(group, lam > 0.0 ? std::optional<double>(lam) : std::nullopt, true);
     std::vector<Point> points;
     for (std::size_t s = 0; s < group.problems.size(); ++s) {
       const std::vector<double>& grid = batch_.problems[at(group.problems[s])].lambda;
@@ -882,6 +945,8 @@ void RidgeRun::run() {
     batch_.columns.build_all(pool_);
   }
 
+  multiply_rows(groups);
+
   std::vector<std::uint8_t> ladder(groups.size());
   for (std::size_t g = 0; g < groups.size(); ++g) {
     const Problem& first = batch_.problems[at(groups[g].problems.front())];
@@ -905,7 +970,7 @@ void RidgeRun::run() {
       if (ladder[first + at(k)]) {
         solve_ladder(group, scratch[at(thread)]);
       } else if (control_.interruption() == Status::kConverged) {
-        prepared[at(k)] = prepare(group, std::nullopt);
+        prepared[at(k)] = prepare(group, std::nullopt, false);
       } else {
         prepared[at(k)].group = &group;
       }

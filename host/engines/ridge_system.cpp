@@ -4,12 +4,14 @@
 #include <cmath>
 #include <limits>
 
+#include "backend/blas.hpp"
 #include "thresher/error.hpp"
 
 namespace thresher {
 namespace {
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
+constexpr Index kPanelColumns = 1024;  // untuned: enough for GEMM, a small copy of X
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -179,6 +181,103 @@ RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
     system.delta.clear();
   }
   return group;
+}
+
+bool products_suffice(const Columns& columns, const RowWeighting& rows,
+                      const Penalties& penalties) {
+  if (!rows.direct.empty()) return false;
+  if (static_cast<Index>(rows.rows.size()) >= columns.n_features()) return false;
+  for (Index j = 0; j < columns.n_features(); ++j) {
+    if (penalties.excluded[at(j)] || !(penalties.l2[at(j)] > 0.0)) return false;
+    if (penalties.fixed_l2[at(j)] != 0.0) return false;
+  }
+  return true;
+}
+
+RowProducts make_row_products(const Columns& columns, const Penalties& penalties,
+                              const SpectrumBackend& backend) {
+  const Index n = columns.n_samples(), p = columns.n_features();
+  RowProducts out;
+  out.l2 = penalties.l2;
+  const double least = *std::min_element(out.l2.begin(), out.l2.end());
+  out.unit = std::ldexp(1.0, std::ilogb(least));
+  out.K.assign(at(n * n), 0.0);
+  std::vector<double> panel(at(n * std::min(p, kPanelColumns)));
+  for (Index first = 0; first < p; first += kPanelColumns) {
+    const Index width = std::min(kPanelColumns, p - first);
+    for (Index k = 0; k < width; ++k) {
+      const double* x = columns.column(first + k);
+      const double root = std::sqrt(out.l2[at(first + k)] / out.unit);
+      for (Index i = 0; i < n; ++i) panel[at(k * n + i)] = x[i] / root;
+    }
+    if (!backend.add_row_products(n, width, panel.data(), out.K.data())) return {};
+  }
+  for (Index j = 0; j < n; ++j) {
+    for (Index i = j + 1; i < n; ++i) out.K[at(i * n + j)] = out.K[at(j * n + i)];
+  }
+  return out;
+}
+
+RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
+                            const Penalties& penalties, bool intercept,
+                            const RowProducts& products) {
+  const Index n = columns.n_samples(), p = columns.n_features();
+  const Index m = static_cast<Index>(rows.rows.size());
+  RidgeGroup group;
+  group.rows = &rows;
+  group.penalties = &penalties;
+  group.intercept = intercept;
+  group.unit = products.unit;
+  group.m = m;
+  group.features.resize(at(p));
+  group.root.resize(at(p));
+  std::vector<double> scaled(at(p));
+  for (Index j = 0; j < p; ++j) {
+    const double v = products.l2[at(j)] / group.unit;
+    group.features[at(j)] = j;
+    group.root[at(j)] = std::sqrt(v);
+    if (intercept) scaled[at(j)] = rows.mean[at(j)] / v;
+  }
+  group.mean_products.assign(at(n), 0.0);
+  if (intercept) {
+    blas::gemv(false, n, p, 1.0, columns.matrix(), n, scaled.data(), 0.0,
+               group.mean_products.data());
+    group.mean_square = dot(p, rows.mean.data(), scaled.data());
+  }
+
+  RidgeSystem& system = group.system;
+  system.m = m;
+  system.p = p;
+  prediction_products(group, products, rows.rows, system.K);
+  // Entry (i, j) is off by (p + 32) u (|x_i| + |mean|) (|x_j| + |mean|) times the weights' roots:
+  // p products and sums in each of its four terms, and a few roundings, those of A included.
+  const double mean_norm = std::sqrt(group.mean_square);
+  double size = 0.0;
+  for (Index k = 0; k < m; ++k) {
+    const Index i = rows.rows[at(k)];
+    const double w = rows.weight[at(i)], root_w = std::sqrt(w);
+    for (Index j = 0; j < m; ++j) system.K[at(j * m + k)] *= root_w;
+    const double norm = std::sqrt(products.K[at(i * n + i)]) + mean_norm;
+    size += w * norm * norm;
+  }
+  system.K_error = 0.5 * kEps * static_cast<double>(p + 32) * size;
+  return group;
+}
+
+void prediction_products(const RidgeGroup& group, const RowProducts& products,
+                         const std::vector<Index>& rows, std::vector<double>& H) {
+  const std::vector<double>& c = group.mean_products;
+  const Index n = static_cast<Index>(c.size()), h = static_cast<Index>(rows.size());
+  H.resize(at(h * group.m));
+  for (Index k = 0; k < group.m; ++k) {
+    const Index j = group.rows->rows[at(k)];
+    const double root_w = std::sqrt(group.rows->weight[at(j)]);
+    const double* column = products.K.data() + j * n;
+    for (Index i = 0; i < h; ++i) {
+      const Index row = rows[at(i)];
+      H[at(k * h + i)] = root_w * (column[row] - c[at(row)] - c[at(j)] + group.mean_square);
+    }
+  }
 }
 
 void weighted_response(const RidgeGroup& group, const Problem& problem, double* y, double* c) {

@@ -38,6 +38,10 @@ struct RidgeGroup {
 
   RidgeSystem system;  ///< moved into the backend
 
+  // Of a group made from products alone:
+  std::vector<double> mean_products;  ///< (n) unit xhat_i' D^-1 mean
+  double mean_square = 0.0;           ///< unit mean' D^-1 mean
+
   Index n_eliminated() const { return static_cast<Index>(eliminated.size()); }
   double effective_lambda(double lambda) const {
     return (fixed_lambda ? 1.0 : lambda) * unit + shift;
@@ -52,6 +56,30 @@ bool one_system_per_lambda(const Columns& columns, const RowWeighting& rows,
 RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
                             const Penalties& penalties, bool intercept,
                             std::optional<double> fixed_lambda = std::nullopt);
+
+/// X D^-1 X' of the stored columns, D = diag(v_j): the Gram matrices of rows of X are parts of it.
+struct RowProducts {
+  std::vector<double> l2;  ///< (p) v
+  double unit = 1.0;       ///< as in RidgeGroup
+  std::vector<double> K;   ///< (n, n), both triangles, times unit
+};
+
+/// True if K of the system of these rows can be taken from such products: fewer rows than columns,
+/// every feature has v_j > 0 and no d_j, and none is centred directly.
+bool products_suffice(const Columns& columns, const RowWeighting& rows, const Penalties& penalties);
+
+/// None if the backend takes no K.
+RowProducts make_row_products(const Columns& columns, const Penalties& penalties,
+                              const SpectrumBackend& backend);
+
+/// The group without A, if products_suffice() for its rows and its v_j are those of the products.
+RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
+                            const Penalties& penalties, bool intercept,
+                            const RowProducts& products);
+
+/// H (rows, m) = rows that are to be predicted times A', for such a group.
+void prediction_products(const RidgeGroup& group, const RowProducts& products,
+                         const std::vector<Index>& rows, std::vector<double>& H);
 
 /// Writes sqrt(w_i) (yhat_i - y_mean), projected, to y (m), and Q'y to c (n_eliminated).
 void weighted_response(const RidgeGroup& group, const Problem& problem, double* y, double* c);
