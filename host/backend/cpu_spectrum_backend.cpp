@@ -84,7 +84,8 @@ class CpuSpectrum : public Spectrum {
     std::vector<double> gram = std::move(system_.K);
     if (!given) {
       gram.resize(U_.size());
-      row_space_ ? row_gram(m, p, system_.A.data(), gram.data()) : column_gram(system_, gram.data());
+      row_space_ ? row_gram(m, p, system_.A.data(), gram.data())
+                 : column_gram(system_, gram.data());
     }
     std::copy(gram.begin(), gram.end(), U_.begin());
     converged_ = blas::symmetric_eigen(k_, U_.data(), k_, values_.data());

@@ -202,8 +202,8 @@ void RidgeRun::multiply_rows(const std::vector<Group>& groups) {
   for (const Group& group : groups) {
     if (!from_products(group)) continue;
     batch_.columns.build_all(pool_);
-    products_ = make_row_products(
-        batch_.columns, *batch_.problems[at(group.problems.front())].penalties, backend_);
+    products_ = make_row_products(batch_.columns,
+                                  *batch_.problems[at(group.problems.front())].penalties, backend_);
     return;
   }
 }

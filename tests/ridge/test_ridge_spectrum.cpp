@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "backend/spectrum_backend.hpp"
+#include "engines/ridge_system.hpp"
 #include "ridge_case.hpp"
 #include "setup/certificate.hpp"
 #include "test_device.hpp"
@@ -582,6 +583,91 @@ TEST_P(RidgeSpectrum, WantedCoefficientsChangeNoBit) {
         } else {
           EXPECT_TRUE(b.coef.empty());
         }
+      }
+    }
+  }
+}
+
+// A fold's Gram matrix as a part of the products of all rows: within its error of what the fold's
+// own columns give, weights, means and factors unlike, and rows that are held out likewise.
+TEST(RidgeProducts, PartsOfOneMatrixAreWithinTheirError) {
+  for (const bool intercept : {true, false}) {
+    Case c = random_case(24, 60, 1, 31);
+    c.intercept = intercept;
+    for (Index j = 0; j < c.p; ++j) c.v.push_back(0.3 + 0.1 * static_cast<double>(j % 7));
+    for (Index i = 0; i < c.n; ++i) {
+      c.weight.push_back(0.5 + static_cast<double>(i % 3));
+      c.fold.push_back(i % 4);
+    }
+    c.lambda = {1.0};
+    Stage s = set_up(c, 1);
+    const Problem& fold = s.problems[1];
+    ASSERT_TRUE(products_suffice(*s.columns, *fold.rows, *fold.penalties));
+    const RowProducts products =
+        make_row_products(*s.columns, *s.problems[0].penalties, cpu_spectrum_backend());
+    ASSERT_EQ(products.l2, fold.penalties->l2);
+    const RidgeGroup own = make_ridge_group(*s.columns, *fold.rows, *fold.penalties, intercept);
+    const RidgeGroup part =
+        make_ridge_group(*s.columns, *fold.rows, *fold.penalties, intercept, products);
+    ASSERT_EQ(part.m, own.m);
+    EXPECT_EQ(part.root, own.root);
+    Real off = 0.0L, trace = 0.0L;
+    for (Index i = 0; i < own.m; ++i) {
+      for (Index k = 0; k < own.m; ++k) {
+        Real sum = 0.0L;
+        for (Index j = 0; j < c.p; ++j) {
+          sum +=
+              static_cast<Real>(own.system.A[at(j * own.m + i)]) * own.system.A[at(j * own.m + k)];
+        }
+        const Real d = part.system.K[at(k * own.m + i)] - sum;
+        off += d * d;
+        if (i == k) trace += sum;
+      }
+    }
+    const double error = static_cast<double>(std::sqrt(off));
+    EXPECT_LE(error, part.system.K_error);
+    EXPECT_GE(error, 1e-4 * part.system.K_error);  // not a bound that says nothing
+    EXPECT_LE(part.system.K_error, 1e-12 * static_cast<double>(trace));
+
+    std::vector<double> H, constant, products_of_rows;
+    prediction_rows(*s.columns, own, fold.held_out, H, constant);
+    prediction_products(part, products, fold.held_out, products_of_rows);
+    const Index h = static_cast<Index>(fold.held_out.size());
+    for (Index i = 0; i < h; ++i) {
+      for (Index k = 0; k < own.m; ++k) {
+        double sum = 0.0;
+        for (Index j = 0; j < c.p; ++j) sum += H[at(j * h + i)] * own.system.A[at(j * own.m + k)];
+        EXPECT_NEAR(products_of_rows[at(k * h + i)], sum, 1e-12 * static_cast<double>(trace));
+      }
+    }
+  }
+}
+
+// Fits of such a fold whose bound is too weak are measured from its columns: far below the top
+// eigenvalue, and the others keep their bits whether such a lambda stands beside them or not.
+TEST_P(RidgeSpectrum, FoldsOfProductsMeasureWhatTheirBoundLeavesOpen) {
+  Case c = random_case(30, 70, 2, 32);
+  const Case noise = random_case(30, 70, 1, 33);
+  for (Index j = 6; j < c.p; ++j) {
+    for (Index i = 0; i < c.n; ++i) {
+      c.X[at(j * c.n + i)] = c.x(i, j % 6) + 1e-9 * noise.x(i, j);
+    }
+  }
+  for (Index i = 0; i < c.n; ++i) c.fold.push_back(i % 3);
+  c.lambda = {1.0};
+  Stage first = set_up(c, 1);
+  const double top = ridge_top_eigenvalue(*first.columns, first.problems[0]);
+  c.lambda = {10.0 * top, 1e-3 * top};
+  const Solved easy = solve(c);
+  c.lambda.insert(c.lambda.end(), {1e-8 * top, 1e-10 * top});
+  const Solved all = solve(c);
+  for (Index f = 0; f < 3; ++f) {
+    for (Index r = 0; r < c.n_responses; ++r) {
+      for (Index l = 0; l < 4; ++l) {
+        EXPECT_LE(all.fit(f, r, l).gap, 1e-12);
+        if (l > 1) continue;
+        EXPECT_EQ(all.fit(f, r, l).gap, easy.fit(f, r, l).gap);
+        EXPECT_EQ(all.fit(f, r, l).held_out_error, easy.fit(f, r, l).held_out_error);
       }
     }
   }
