@@ -34,6 +34,7 @@ constexpr Index kColumnUnit = 24;
 constexpr Index kCoefColumns = 2 * kColumnUnit;                         // untuned
 constexpr double kUnit = 0.5 * std::numeric_limits<double>::epsilon();  // one rounding
 constexpr Index kColumnsPerTask = 1024;  // untuned: enough for GEMM, small enough to balance
+constexpr Index kChosenPerTask = 4 * kCoefColumns - 1;  // untuned; one more may follow
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -119,6 +120,12 @@ class RidgeRun {
     const Index side = std::max(batch_.columns.n_features(), batch_.columns.n_samples());
     return std::clamp<Index>((Index{1} << 20) / std::max<Index>(side, 1) / kColumnUnit, 1, 20) *
            kColumnUnit;
+  }
+  /// A chunk holds T (k, chunk) and what is predicted of the rows that are held out.
+  Index chunk_columns(const Prepared& prepared) const {
+    const Index side = std::max({std::min(batch_.columns.n_samples(), batch_.columns.n_features()),
+                                 static_cast<Index>(prepared.held_out.size()), Index{1}});
+    return std::clamp<Index>((Index{1} << 20) / side / kColumnUnit, 1, 20) * kColumnUnit;
   }
   double lambda(const Prepared& prepared, const Point& point) const {
     return problem(prepared, point.slot).lambda[at(point.lambda_index)];
@@ -556,7 +563,6 @@ void RidgeRun::solve_full(const Prepared& prepared, const std::vector<Point>& po
                           Scratch& scratch) {
   const RidgeGroup& matrix = prepared.matrix;
   const Index count = static_cast<Index>(points.size()), k = prepared.spectrum->size();
-  const Bounded bounded = bound(prepared, points, scratch);
   std::vector<Fit> fits(at(count));
   enum class Needs : std::uint8_t { kNothing, kCoefficients, kMeasuring };
   std::vector<Needs> needs(at(count), Needs::kNothing);
@@ -565,24 +571,31 @@ void RidgeRun::solve_full(const Prepared& prepared, const std::vector<Point>& po
     return only.empty() ||
            std::find(only.begin(), only.end(), points[at(c)].lambda_index) != only.end();
   };
+  const Index chunk = chunk_columns(prepared);
+  Bounded bounded;
   for (Index c = 0; c < count; ++c) {
-    if (bounded.open[at(c)]) {
+    const Index b = c % chunk;
+    if (b == 0) {
+      bounded = bound(prepared, {points.begin() + c, points.begin() + std::min(count, c + chunk)},
+                      scratch);
+    }
+    if (bounded.open[at(b)]) {
       needs[at(c)] = Needs::kMeasuring;
       continue;
     }
     const Index slot = points[at(c)].slot;
     const Problem& one = problem(prepared, slot);
     Fit& fit = fits[at(c)];
-    fit = of_measure(one, bounded.measures[at(c)], 0.0);
+    fit = of_measure(one, bounded.measures[at(b)], 0.0);
     fit.intercept = 0.0;
     if (one.intercept) {
       double b0 = prepared.hidden_constant[at(slot)];
-      const double* t = bounded.T + c * k;
+      const double* t = bounded.T + b * k;
       for (Index i = 0; i < k; ++i) b0 += prepared.hidden[at(i)] * t[i];
       fit.intercept = one.y->centre + std::ldexp(b0, one.y->exponent);
     }
     fit.rank_deficient = matrix.eliminated_deficient;
-    fit.n_nonzero = bounded.sums[at(c)].tt == 0.0 ? 0 : -1;
+    fit.n_nonzero = bounded.sums[at(b)].tt == 0.0 ? 0 : -1;
     fit.status = std::isfinite(fit.intercept) ? judged(fit) : Status::kNumericalBreakdown;
     if (wanted(c)) needs[at(c)] = Needs::kCoefficients;
   }
@@ -900,11 +913,8 @@ void RidgeRun::solve_chunk(const Prepared& prepared, const std::vector<Point>& a
 
 void RidgeRun::solve_points(const Prepared& prepared, const std::vector<Point>& points,
                             Scratch& scratch) {
-  // A chunk holds T (k, chunk) and what is predicted of the rows that are held out.
-  const Index side = std::max({std::min(batch_.columns.n_samples(), batch_.columns.n_features()),
-                               static_cast<Index>(prepared.held_out.size()), Index{1}});
-  const std::size_t chunk =
-      at(std::clamp<Index>((Index{1} << 20) / side / kColumnUnit, 1, 20) * kColumnUnit);
+  // Coefficients of all points of a task are formed together.
+  const std::size_t chunk = prepared.group->fold ? at(chunk_columns(prepared)) : points.size();
   for (std::size_t first = 0; first < points.size(); first += chunk) {
     const std::size_t last = std::min(points.size(), first + chunk);
     solve_chunk(prepared,
@@ -986,8 +996,13 @@ void RidgeRun::run() {
       const std::vector<Index>& members = groups[first + k].problems;
       Index begin = 0, columns = 0;
       for (Index s = 0; s < static_cast<Index>(members.size()); ++s) {
-        columns += static_cast<Index>(batch_.problems[at(members[at(s)])].lambda.size());
-        if (columns < kColumnsPerTask && s + 1 < static_cast<Index>(members.size())) continue;
+        const Problem& member = batch_.problems[at(members[at(s)])];
+        const bool few = !member.keep_only.empty();
+        columns += static_cast<Index>(few ? member.keep_only.size() : member.lambda.size());
+        if (columns < (few ? kChosenPerTask : kColumnsPerTask) &&
+            s + 1 < static_cast<Index>(members.size())) {
+          continue;
+        }
         tasks.push_back({k, begin, s + 1});
         begin = s + 1;
         columns = 0;
