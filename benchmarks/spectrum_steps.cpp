@@ -63,7 +63,9 @@ struct SpectrumCase {
 
   explicit SpectrumCase(const SpectrumShape& given) : shape(given) {
     const Index m = shape.m, p = shape.p, k = shape.k();
-    system = {m, p, random_values(m * p, -1.0, 1.0, 1), {}};
+    system.m = m;
+    system.p = p;
+    system.A = random_values(m * p, -1.0, 1.0, 1);
     Y = random_values(m * shape.n_responses, -1.0, 1.0, 2);
     H = random_values(shape.h * p, -1.0, 1.0, 3);
     Z.resize(at(k * shape.n_responses));

@@ -470,6 +470,16 @@ def merge(chosen, options):
     }
 
 
+def quote_in_readme(report):
+    """Puts the table between the marks of README."""
+    readme = workloads.ROOT / "README.md"
+    begin, end = "<!-- ./run bench --publish writes this table -->\n", "<!-- end of table -->"
+    text = readme.read_text()
+    head, _, rest = text.partition(begin)
+    _, _, tail = rest.partition(end)
+    readme.write_text(f"{head}{begin}{tables.readme(report)}\n{end}{tail}")
+
+
 def write_pages(report, path):
     """The page and, in a folder beside it, its figures."""
     drawn = figures.draw_all(report, path.with_suffix(""))
@@ -519,7 +529,7 @@ def main():
     parser.add_argument(
         "--publish",
         action="store_true",
-        help="raw JSON to benchmarks/results/peers, page to docs/benchmarks.md",
+        help="raw JSON to benchmarks/results/peers, page to docs/benchmarks.md, table to README.md",
     )
     parser.add_argument(
         "--against",
@@ -576,6 +586,7 @@ def main():
         RESULTS.mkdir(parents=True, exist_ok=True)
         raw = RESULTS / f"peers-{report['date'][:10]}.json"
         page = workloads.ROOT / "docs" / "benchmarks.md"
+        quote_in_readme(report)
     earlier = json.loads(options.against.read_text()) if options.against else None
     raw.write_text(json.dumps(report, indent=1) + "\n")
     write_pages(report, page)

@@ -235,6 +235,33 @@ def page(report, drawn):
     return "\n".join(lines)
 
 
+def readme(report):
+    """The table of README: every row that has peers, but for single lambdas and data sets."""
+    lines = [
+        "| problem | Thresher, s | at equal gap | factor | at its default (gap) | factor |",
+        "|---|---|---|---|---|---|",
+    ]
+    for rows in by_workload(compared(report)).values():
+        mine, equal, default = ours(rows), equal_peer(rows), default_peer(rows)
+        if mine is None or default is None or rows[0]["group"] in ("one lambda", "real data"):
+            continue
+        kind = "" if rows[0]["group"].endswith("path") else f" ({rows[0]['group']})"
+        cells = [rows[0]["title"] + kind, f"{mine['seconds']:.3g}"]
+        for peer, name in (
+            (equal, equal and named(equal)),
+            (default, f"{default['solver']} ({default['verdict']['gap']:.0e})"),
+        ):
+            if peer is None:
+                cells += ["none", ""]
+            else:
+                cells += [
+                    f"{name} {seconds(peer)}",
+                    f"{peer['seconds'] / mine['seconds']:.1f}",
+                ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def differences(report, earlier):
     """By how much the factors of two reports differ: lines, the largest difference first."""
 

@@ -1,5 +1,13 @@
+import signal
+
 import numpy as np
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def interrupts_are_heard():
+    """A shell starts what it puts in the background with SIGINT ignored, and so Python leaves it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
