@@ -35,11 +35,12 @@ def counted(row):
 
 
 def ridge(n, p, responses, folds, held, lambdas):
-    """Gram matrices, eigenpairs, held-out predictions; the chosen fits with certificates."""
+    """Gram matrices (with p > n those of folds are parts of one), eigenpairs, held-out predictions;
+    coefficients and certificates at the two lambdas that are chosen."""
     m = min(n, p)
-    systems = 1 + folds
+    grams = 1 if p > n else 1 + folds
     predictions = folds * 2 * held * m * responses * lambdas
-    return systems * (n * p * m + 9 * m**3) + predictions + responses * 6 * n * p
+    return grams * n * p * m + (1 + folds) * 9 * m**3 + predictions + responses * 12 * n * p
 
 
 def gram(n, p, responses, folds, held, support):

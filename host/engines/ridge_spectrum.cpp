@@ -913,8 +913,10 @@ void RidgeRun::solve_chunk(const Prepared& prepared, const std::vector<Point>& a
 
 void RidgeRun::solve_points(const Prepared& prepared, const std::vector<Point>& points,
                             Scratch& scratch) {
-  // Coefficients of all points of a task are formed together.
-  const std::size_t chunk = prepared.group->fold ? at(chunk_columns(prepared)) : points.size();
+  // The few coefficients that a task is to keep are formed together. Else a path may end early, and
+  // nothing beyond the chunk that ends it is wanted.
+  const bool few = !points.empty() && !problem(prepared, points.front().slot).keep_only.empty();
+  const std::size_t chunk = few ? points.size() : at(chunk_columns(prepared));
   for (std::size_t first = 0; first < points.size(); first += chunk) {
     const std::size_t last = std::min(points.size(), first + chunk);
     solve_chunk(prepared,
