@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def interrupts_are_heard():
-    """A shell starts what it puts in the background with SIGINT ignored, and so Python leaves it."""
+    """A shell starts background jobs with SIGINT ignored, and Python then leaves it so."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
