@@ -75,7 +75,7 @@ def all_workloads():
     for title, data, sample, quick in (
         (SHAPES["500x20000"][0], many_responses("500x20000"), 2, False),
         (SHAPES["5000x500"][0], many_responses("5000x500"), 5, False),
-        ("1,000 x 300", ("simulate", 1000, 300, 100, 0.3, 30, 1), 5, True),
+        ("1,000 x 300", ("simulate", 1000, 300, 100, 0.3, 30, 1), 1, True),
     ):
         result.append(
             Workload(
@@ -140,7 +140,7 @@ def all_workloads():
             )
     for name in SETS:
         result.append(
-            Workload(f"set-{name}", name, ("set", name), group="real data", quick=name == "golub")
+            Workload(f"set-{name}", name, ("set", name), group="real data", quick=name == "chicago")
         )
     return result + scaling_workloads()
 
