@@ -63,23 +63,17 @@ def residual(n, responses, folds, held, support):
     return responses * total
 
 
-def table(report, ours):
-    """Lines of the section "Distance to the floor"; `ours` picks our row of a workload."""
-    rates = report.get("rates")
+def table(rows, rates):
+    """Lines of the section "Distance to the floor": one of our rows for each workload."""
     lines = []
-    workloads = {}
-    for row in report["rows"]:
-        if not row["axis"]:
-            workloads.setdefault(row["workload"], []).append(row)
-    for rows in workloads.values():
-        mine = ours(rows)
-        work = counted(mine) if mine else None
-        if not rates or not work:
+    for mine in rows:
+        work = counted(mine)
+        if not work:
             continue
         flops, moved = work
         floor = max(flops / rates["flops"], moved / rates["bytes"])
         lines.append(
-            f"| {rows[0]['title']} | {mine['counts']['engine']}, {mine['counts']['mode']} "
+            f"| {mine['title']} | {mine['counts']['engine']}, {mine['counts']['mode']} "
             f"| {max(mine['counts']['support']):.0f} | {flops / 1e9:.3g} | {moved / 1e9:.3g} "
             f"| {floor:.3g} | {mine['seconds']:.3g} | {mine['seconds'] / floor:.1f} |"
         )

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+
 #include "thresher/views.hpp"
 
 namespace thresher::blas {
@@ -21,6 +23,20 @@ void syrk_lower(Index n, Index k, double alpha, const double* a, Index lda, doub
 /// y = alpha op(A) x + beta y, A (m, n).
 void gemv(bool trans, Index m, Index n, double alpha, const double* a, Index lda, const double* x,
           double beta, double* y);
+
+/// Copies the lower triangle of A (n, n) to the upper.
+inline void mirror_lower(Index n, double* a) {
+  constexpr Index kTile = 32;  // both triangles of a tile pair stay in the cache
+  for (Index j0 = 0; j0 < n; j0 += kTile) {
+    for (Index i0 = j0; i0 < n; i0 += kTile) {
+      for (Index j = j0; j < std::min(n, j0 + kTile); ++j) {
+        for (Index i = std::max(i0, j + 1); i < std::min(n, i0 + kTile); ++i) {
+          a[i * n + j] = a[j * n + i];
+        }
+      }
+    }
+  }
+}
 
 /// Eigendecomposition of the symmetric A (n, n), lower triangle given: A becomes the eigenvectors
 /// (columns), w the eigenvalues, ascending. Returns false if it did not converge.

@@ -56,9 +56,7 @@ void add_row_gram(Index m, Index p, const double* A, double beta, double* K) {
 /// K (m, m) = A A', both triangles.
 void row_gram(Index m, Index p, const double* A, double* K) {
   add_row_gram(m, p, A, 0.0, K);
-  for (Index j = 0; j < m; ++j) {
-    for (Index i = j + 1; i < m; ++i) K[i * m + j] = K[j * m + i];
-  }
+  blas::mirror_lower(m, K);
 }
 
 /// G (p, p) = A'A + diag(delta), both triangles.
@@ -67,9 +65,7 @@ void column_gram(const RidgeSystem& s, double* G) {
   if (!s.delta.empty()) {
     for (Index j = 0; j < s.p; ++j) G[j * s.p + j] += s.delta[at(j)];
   }
-  for (Index j = 0; j < s.p; ++j) {
-    for (Index i = j + 1; i < s.p; ++i) G[i * s.p + j] = G[j * s.p + i];
-  }
+  blas::mirror_lower(s.p, G);
 }
 
 class CpuSpectrum : public Spectrum {

@@ -46,7 +46,10 @@ class GramRows {
       : columns_(columns),
         weights_(weights),
         plain_(weights.uniform && weights.direct.empty()),
-        n_rows_(static_cast<Index>(weights.rows.size())) {}
+        n_rows_(static_cast<Index>(weights.rows.size())) {
+    if (plain_) return;
+    for (const Index i : weights.rows) root_.push_back(std::sqrt(weights.weight[at(i)]));
+  }
 
   Index n_rows() const { return n_rows_; }
   double scale() const { return plain_ ? weights_.weight.front() : 1.0; }
@@ -83,8 +86,7 @@ class GramRows {
     }
     const double mean = weights_.column_mean(j);
     for (Index t = 0; t < m; ++t) {
-      const Index i = weights_.rows[at(first + t)];
-      out[t] = std::sqrt(weights_.weight[at(i)]) * (x[i - begin] - mean);
+      out[t] = root_[at(first + t)] * (x[weights_.rows[at(first + t)] - begin] - mean);
     }
   }
 
@@ -92,6 +94,7 @@ class GramRows {
   const RowWeighting& weights_;
   bool plain_;
   Index n_rows_;
+  std::vector<double> root_;  // (n_rows) sqrt(w_i)
   std::vector<double> whole_;
 };
 
@@ -138,19 +141,8 @@ std::vector<GramMatrix> make_gram_matrices(
       }
     }
   });
-  pool.run(static_cast<Index>(out.size()), [&](Index k, int) {
-    double* gram = out[at(k)].values.data();
-    constexpr Index kTile = 32;  // both triangles of a tile pair stay in the cache
-    for (Index j0 = 0; j0 < p; j0 += kTile) {
-      for (Index i0 = j0; i0 < p; i0 += kTile) {
-        for (Index j = j0; j < std::min(p, j0 + kTile); ++j) {
-          for (Index i = std::max(i0, j + 1); i < std::min(p, i0 + kTile); ++i) {
-            gram[i * p + j] = gram[j * p + i];
-          }
-        }
-      }
-    }
-  });
+  pool.run(static_cast<Index>(out.size()),
+           [&](Index k, int) { blas::mirror_lower(p, out[at(k)].values.data()); });
   return out;
 }
 

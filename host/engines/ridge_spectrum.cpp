@@ -47,6 +47,12 @@ void pad_columns(std::vector<T>& columns) {
   columns.resize(at(padded_columns(static_cast<Index>(columns.size()))), T(columns.back()));
 }
 
+/// Columns of which a matrix with so many rows has 8 MB, within bounds.
+Index columns_at_once(Index rows) {
+  return std::clamp<Index>((Index{1} << 20) / std::max<Index>(rows, 1) / kColumnUnit, 1, 20) *
+         kColumnUnit;
+}
+
 /// Problems that share (w, v, d) and whether they hand over coefficients.
 struct Group {
   std::vector<Index> problems;
@@ -115,17 +121,24 @@ class RidgeRun {
   const Problem& problem(const Prepared& prepared, Index slot) const {
     return batch_.problems[at(prepared.group->problems[at(slot)])];
   }
-  /// Columns at a time where matrices (p, columns) and (n, columns) are formed: 8 MB each.
+  /// Columns at a time where matrices (p, columns) and (n, columns) are formed.
   Index wide_columns() const {
-    const Index side = std::max(batch_.columns.n_features(), batch_.columns.n_samples());
-    return std::clamp<Index>((Index{1} << 20) / std::max<Index>(side, 1) / kColumnUnit, 1, 20) *
-           kColumnUnit;
+    return columns_at_once(std::max(batch_.columns.n_features(), batch_.columns.n_samples()));
   }
   /// A chunk holds T (k, chunk) and what is predicted of the rows that are held out.
   Index chunk_columns(const Prepared& prepared) const {
-    const Index side = std::max({std::min(batch_.columns.n_samples(), batch_.columns.n_features()),
-                                 static_cast<Index>(prepared.held_out.size()), Index{1}});
-    return std::clamp<Index>((Index{1} << 20) / side / kColumnUnit, 1, 20) * kColumnUnit;
+    return columns_at_once(
+        std::max(std::min(batch_.columns.n_samples(), batch_.columns.n_features()),
+                 static_cast<Index>(prepared.held_out.size())));
+  }
+  /// What the spectrum needs to know of each point.
+  std::vector<SpectrumColumn> spectrum_columns(const Prepared& prepared,
+                                               const std::vector<Point>& points) const {
+    std::vector<SpectrumColumn> out;
+    for (const Point& point : points) {
+      out.push_back({point.slot, prepared.matrix.effective_lambda(lambda(prepared, point))});
+    }
+    return out;
   }
   double lambda(const Prepared& prepared, const Point& point) const {
     return problem(prepared, point.slot).lambda[at(point.lambda_index)];
@@ -446,9 +459,7 @@ Bounded RidgeRun::bound(const Prepared& prepared, const std::vector<Point>& poin
   const double p = static_cast<double>(matrix.features.size());
   const double sums_goal = kSumsGoal * std::sqrt(static_cast<double>(matrix.m) * p);
   Bounded out;
-  for (const Point& point : points) {
-    out.what.push_back({point.slot, matrix.effective_lambda(lambda(prepared, point))});
-  }
+  out.what = spectrum_columns(prepared, points);
   pad_columns(out.what);
   scratch.T.resize(at(k) * out.what.size());
   out.T = scratch.T.data();
@@ -530,10 +541,7 @@ void RidgeRun::add_coefficients(const Prepared& prepared, const std::vector<Poin
   const Spectrum& spectrum = *prepared.spectrum;
   const Index count = static_cast<Index>(points.size()), k = spectrum.size();
   const Index p_all = columns.n_features();
-  std::vector<SpectrumColumn> what;
-  for (const Point& point : points) {
-    what.push_back({point.slot, prepared.matrix.effective_lambda(lambda(prepared, point))});
-  }
+  std::vector<SpectrumColumn> what = spectrum_columns(prepared, points);
   pad_columns(what);
   std::vector<double> T(at(k) * what.size()), B(at(p_all * count)), R;
   std::vector<double> beta(prepared.matrix.features.size() * what.size());
@@ -652,10 +660,7 @@ std::vector<Fit> RidgeRun::solve_measured(const Prepared& prepared,
   const Index n = columns.n_samples(), p_all = columns.n_features();
   const Index p = static_cast<Index>(prepared.matrix.features.size());
 
-  std::vector<SpectrumColumn> what;
-  for (const Point& point : points) {
-    what.push_back({point.slot, prepared.matrix.effective_lambda(lambda(prepared, point))});
-  }
+  const std::vector<SpectrumColumn> what = spectrum_columns(prepared, points);
   std::vector<double> T(at(k * count)), beta(at(p * count)), B(at(p_all * count)), R;
   std::vector<ShrunkSums> sums(at(count));
   spectrum.shrink(what, prepared.Z.data(), T.data(), sums.data());

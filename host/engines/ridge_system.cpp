@@ -212,9 +212,7 @@ RowProducts make_row_products(const Columns& columns, const Penalties& penalties
     }
     if (!backend.add_row_products(n, width, panel.data(), out.K.data())) return {};
   }
-  for (Index j = 0; j < n; ++j) {
-    for (Index i = j + 1; i < n; ++i) out.K[at(i * n + j)] = out.K[at(j * n + i)];
-  }
+  blas::mirror_lower(n, out.K.data());
   return out;
 }
 

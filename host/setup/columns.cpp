@@ -107,8 +107,8 @@ Columns::Columns(const AnyMatrix& X, bool do_centre, const std::vector<std::uint
                 "fit: X must fit in memory, need " + std::to_string(bytes) + " bytes");
   }
   // Huge pages save most page faults, but make lazy columns commit their neighbours too.
-  constexpr std::size_t kLittle = std::size_t{64} << 20;
-  madvise(storage_.get(), bytes, build_all || bytes <= kLittle ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  madvise(storage_.get(), bytes,
+          build_all || bytes <= kLittleMatrix ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   built_ = std::make_unique<std::atomic<std::uint8_t>[]>(p);
 
   const double n_counted =
