@@ -103,6 +103,7 @@ commands <- list(
   # The last run: every fit of a path, of cv.glmnet the one at lambda.min.
   write = function(folder) {
     put <- function(name, values) write_npy(values, file.path(folder, paste0(name, ".npy")))
+    put("lengths", sapply(fits, function(f) length(f$lambda)))
     if (inherits(fits[[1]], "cv.glmnet")) {
       best <- sapply(fits, function(f) f$index["min", 1])
       put("best", best - 1)

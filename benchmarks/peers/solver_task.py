@@ -83,6 +83,16 @@ class Solution:
         np.savez(path, **given)
 
 
+class Shortened(Exception):
+    """A solver ended its path before the last lambda that was asked for."""
+
+
+def require_whole(found, grid, why):
+    """A shortened path is no answer; its adapter says so before it stacks responses."""
+    if found < len(grid):
+        raise Shortened(f"the path ends at lambda {found} of {len(grid)}: {why}")
+
+
 class Solver:
     """One call to be timed. run() is on the clock, everything else is not."""
 

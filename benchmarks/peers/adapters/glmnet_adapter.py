@@ -9,7 +9,7 @@ of ten down to it.
 import numpy as np
 import scipy.sparse
 from adapters import r_solver
-from solver_task import Solution
+from solver_task import Solution, require_whole
 
 WARM_UP = False  # r_peers.R warms itself up
 
@@ -32,12 +32,13 @@ class Glmnet(r_solver.RSolver):
             asked = np.array(
                 [np.geomspace(t / task.l1_ratio, g[0], 10) for t, g in zip(top, asked)]
             )
+        self.asked = asked
         self.save("grid", asked * self.factor[:, None])
         self.save("alpha", self.alpha)
 
     def run(self):
         tight = self.task.tol != "default"
-        self.timed(
+        self.said = self.timed(
             "cv" if self.task.kind != "path" else "path",
             self.scratch / "grid.npy",
             self.scratch / "alpha.npy",
@@ -48,6 +49,8 @@ class Glmnet(r_solver.RSolver):
     def solution(self):
         task = self.task
         self.ask("write", self.scratch)
+        for found in self.load("lengths"):
+            require_whole(int(found), self.asked[0], self.said["warnings"])
         lambdas = self.load("lambdas").reshape(task.Y.shape[1], -1) / self.factor[:, None]
         indptr = self.load("indptr").astype(np.int64)
         columns = scipy.sparse.csc_matrix(
