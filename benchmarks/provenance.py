@@ -1,6 +1,7 @@
 """Where a record comes from: date, commit and machine. Standard library only."""
 
 import datetime
+import functools
 import os
 import pathlib
 import platform
@@ -12,6 +13,10 @@ import subprocess
 BLAS_CHOICES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+# What a benchmark writes: its own results do not make the tree another one than the commit.
+WRITTEN = ("benchmarks/results", "docs/benchmarks*", "README.md")
 
 
 def now():
@@ -38,12 +43,19 @@ def let_blas_choose():
         os.environ.pop(name, None)
 
 
+@functools.cache
+def source():
+    """The commit, and whether tracked files other than WRITTEN differ from it."""
+    others = (".", *(f":(exclude){path}" for path in WRITTEN))
+    changed = output_of("git", "status", "--porcelain", "--untracked-files=no", "--", *others)
+    return {"commit": output_of("git", "rev-parse", "HEAD"), "modified": bool(changed)}
+
+
 def provenance():
     """The entries that every record begins with."""
     return {
         "date": now(),
-        "commit": output_of("git", "rev-parse", "HEAD"),
-        "modified": bool(output_of("git", "status", "--porcelain", "--untracked-files=no")),
+        **source(),
         "machine": {
             "cpu": cpu_model(),
             "cpus": os.cpu_count(),

@@ -26,7 +26,7 @@ import workloads
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from provenance import let_blas_choose, memory_bytes, now, provenance  # noqa: E402
+from provenance import let_blas_choose, memory_bytes, now, provenance, source  # noqa: E402
 
 ROWS = workloads.SCRATCH / "rows"
 SOLUTIONS = workloads.SCRATCH / "solutions"
@@ -34,7 +34,12 @@ RESULTS = workloads.ROOT / "benchmarks" / "results" / "peers"
 
 CAP, QUICK_CAP = 600.0, 20.0  # defaults of --cap: seconds for one call, and for one warm-up
 FAST = 5.0  # calls below this run in rounds
-ROUND_BUDGET, QUICK_ROUND_BUDGET = 100.0, 20.0  # seconds of all rounds of a batch
+ROUND_SECONDS, QUICK_ROUND_SECONDS = 8.0, 3.0  # for each row of a batch, all rounds together
+LEAST_ROUNDS = 3  # whatever they take
+# A row has its number when its three fastest runs, of at least five, are this close.
+SETTLED_RUNS, SETTLED = 5, 1.02
+SHORT = 0.2  # seconds: shorter calls run in every round, and up to five times
+PATIENCE = 3  # on a busy machine a call may take this many times its cap by the wall clock
 OURS, OUR_TOL = tables.OURS, tables.OUR_TOL
 # The first is the package's own default. The last is meant to reach a relative gap of 1e-9 by the
 # referee, and not much more: scikit-learn compares its gap with tol |y|^2 / n, which is 2 tol of
@@ -122,14 +127,35 @@ class Worker:
             )
         self.pending = b""
         self.cap = options.cap
+        self.one_thread = threads == 1
 
-    def receive(self, seconds):
-        deadline = time.monotonic() + seconds
+    def spent(self):
+        """Processor seconds of the worker and of what it started."""
+        ticks = 0
+        for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:  # it has ended
+                continue
+            if int(fields[3]) == self.process.pid:  # the session; then user, system, of children
+                ticks += sum(map(int, fields[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def receive(self, seconds, before=0.0):
+        """The next answer. A cap counts as a row's number does: processor time with one thread."""
+        start, wait = time.monotonic(), seconds
         while b"\n" not in self.pending:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
-                self.kill()
-                raise Failed("capped", f">= {seconds:.0f} s")
+            if not select.select([self.process.stdout], [], [], wait)[0]:
+                wall = time.monotonic() - start
+                passed = min(wall, self.spent() - before) if self.one_thread else wall
+                if passed >= seconds:
+                    self.kill()
+                    raise Failed("capped", f">= {seconds:.0f} s")
+                if wall >= PATIENCE * seconds:
+                    self.kill()
+                    raise Failed("failed", f"no answer in {wall:.0f} s, it ran for {passed:.0f} s")
+                wait = max(seconds - passed, 0.1)
+                continue
             read = os.read(self.process.stdout.fileno(), 65536)
             if not read:
                 self.kill()
@@ -144,10 +170,11 @@ class Worker:
             )
         return said
 
-    def ask(self, words, seconds=None):
+    def ask(self, words):
+        before = self.spent()
         self.process.stdin.write(f"{words}\n".encode())
         self.process.stdin.flush()
-        return self.receive(seconds or self.cap)
+        return self.receive(self.cap, before)
 
     def kill(self):
         try:
@@ -184,6 +211,7 @@ class Row:
             "solver": solver,
             "tol": tol,
             "threads": workload.threads,
+            **source(),
             "scale": self.scale,
             "sampled": bool(self.responses),
             "runs": [],
@@ -213,6 +241,16 @@ class Row:
         said = self.worker.ask("run")
         self.record["runs"].append(said)
         return said["wall"]
+
+    def times(self):
+        """Of every run. One thread: processor time is what the call took, on a busy machine too."""
+        one = self.record["threads"] == 1
+        return [min(r["wall"], r["cpu"]) if one else r["wall"] for r in self.record["runs"]]
+
+    def settled(self, first):
+        """Do the runs from `first` on give its number?"""
+        own = sorted(self.times()[first:])
+        return len(own) >= SETTLED_RUNS and own[2] <= SETTLED * own[0]
 
     def judge(self):
         """The referee's word on the last run."""
@@ -247,10 +285,7 @@ class Row:
         record["date"] = now()
         record["load_average"] = os.getloadavg()[0]
         if status == "ok":
-            # One thread: processor time is what the call itself took, on a shared machine too.
-            one = record["threads"] == 1
-            spent = [min(r["wall"], r["cpu"]) if one else r["wall"] for r in record["runs"]]
-            record["seconds"] = min(spent) * self.scale
+            record["seconds"] = min(self.times()) * self.scale
             record["peak_bytes"] = max(r["peak_bytes"] for r in record["runs"])
             record["added_bytes"] = max(r["added_bytes"] for r in record["runs"])
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -315,21 +350,12 @@ def solve_for_reference(folder, path, options):
 
 
 def batches(rows, X_bytes, memory_limit):
-    """Rows by tolerance level, then as many at once as memory holds; ours is in every batch."""
+    """As many rows at once as memory holds, loosest tolerances first; ours is in every batch."""
     ours = [row for row in rows if row.solver == OURS]
-    levels = {}
-    for row in rows:
-        if row.solver != OURS:
-            levels.setdefault(row.level, []).append(row)
+    peers = sorted((row for row in rows if row.solver != OURS), key=lambda row: row.level)
     at_once = max(1, int(memory_limit * 0.6 / (3 * X_bytes + 3e8)) - len(ours))
-    result = [
-        level[k : k + at_once]
-        for _, level in sorted(levels.items())
-        for k in range(0, len(level), at_once)
-    ]
-    if ours:
-        result = [ours + batch for batch in result] or [ours]
-    return result
+    result = [ours + peers[k : k + at_once] for k in range(0, len(peers), at_once)]
+    return result or [ours]
 
 
 def run_batch(batch, capped, repeats):
@@ -356,14 +382,29 @@ def run_batch(batch, capped, repeats):
             if failure.args[0] == "capped":
                 capped.add(row.solver)
             row.finish(*failure.args)
-    budget = QUICK_ROUND_BUDGET if batch[0].options.quick else ROUND_BUDGET
-    rounds = min(repeats, max(3, int(budget / sum(wall for wall, _ in fast)))) if fast else 0
     if fast and max(wall for wall, _ in fast) > 6 * FAST:  # ours alone can be
-        rounds = 1
-    for _ in range(rounds - 1):
-        for _, row in fast:
-            row.run()
-    return [row for _, row in fast]
+        repeats = 1
+    run_rounds(fast, repeats, QUICK_ROUND_SECONDS if batch[0].options.quick else ROUND_SECONDS)
+    return [row for _, row in fast if "status" not in row.record]
+
+
+def run_rounds(fast, repeats, seconds):
+    """fast: [(first wall time, row)]. Until all are settled, or `seconds` for each are spent."""
+    deadline = time.monotonic() + seconds * len(fast)
+    first = {row: len(row.record["runs"]) - 1 for _, row in fast}
+    for done in range(1, repeats):
+        fast = [(wall, row) for wall, row in fast if "status" not in row.record]
+        left = [row for _, row in fast if not row.settled(first[row])]
+        if not left or (done >= LEAST_ROUNDS and time.monotonic() > deadline):
+            return
+        for wall, row in fast:
+            if row not in left and wall > SHORT:
+                continue
+            try:
+                for _ in range(min(5, max(1, int(SHORT / wall)))):
+                    row.run()
+            except Failed as failure:
+                row.finish(*failure.args)
 
 
 def run_workload(workload, options):

@@ -202,6 +202,24 @@ def detail(rows):
     return lines
 
 
+def sources(report):
+    """Which commits, and builds of ours, the rows are from; nothing where there is only one."""
+    found = {"Thresher": {}, "peers": {}}
+    for row in finished(report["rows"]):
+        own = row["solver"] == OURS
+        source = f"build {row['versions']['build']}, " if own else ""
+        source += f"commit {row['commit'][:12]}" if "commit" in row else "commit not recorded"
+        source += ", modified" if row.get("modified") else ""
+        found["Thresher" if own else "peers"].setdefault(source, []).append(row["workload"])
+    lines = []
+    for whose, rows_of in found.items():
+        most, *others = sorted(rows_of, key=lambda source: -len(rows_of[source])) or [""]
+        if others:
+            told = [f"{source} in {', '.join(sorted(set(rows_of[source])))}" for source in others]
+            lines += ["", f"Rows of {whose}: {'; '.join(told)}; elsewhere {most}."]
+    return lines
+
+
 def page(report, drawn):
     """The page; drawn: [(title, path relative to the page)]."""
     machine = report["machine"]
@@ -220,6 +238,7 @@ def page(report, drawn):
         f"{', modified' if report['modified'] else ''}.",
         "",
         ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        *sources(report),
         "",
         "Gap: the worst relative duality gap over all lambdas, computed by the referee from the "
         "coefficients alone. Factor: peer's seconds over ours; bold where both were measured. "

@@ -30,7 +30,7 @@ class Workload:
     fractions: tuple = tuple(float(f) for f in np.geomspace(1, 0.01, 100))
     folds: int = 0
     sample: int = 0  # responses given to solvers that loop over them; 0: all
-    repeats: int = 7
+    repeats: int = 15  # rounds, at most
     quick: bool = False
     target: float = 0.0  # factor wanted against the best peer at an equal or tighter gap
     group: str = "lasso path"
@@ -85,7 +85,7 @@ def all_workloads():
                 kind="cv",
                 folds=10,
                 sample=sample,
-                repeats=3 if quick else 1,
+                repeats=7 if quick else 1,
                 quick=quick,
                 target=6.0,
                 group="cross-validation",
@@ -119,7 +119,7 @@ def all_workloads():
                 l1_ratio=0.0,
                 fractions=RIDGE_FRACTIONS,
                 folds=5,
-                repeats=3,
+                repeats=7,
                 quick=quick,
                 target=2.0,
                 sample=2,
