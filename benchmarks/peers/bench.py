@@ -34,7 +34,7 @@ RESULTS = workloads.ROOT / "benchmarks" / "results" / "peers"
 
 CAP, QUICK_CAP = 600.0, 20.0  # defaults of --cap: seconds for one call, and for one warm-up
 FAST = 5.0  # calls below this run in rounds
-ROUND_SECONDS, QUICK_ROUND_SECONDS = 8.0, 3.0  # for each row of a batch, all rounds together
+ROUND_SECONDS, QUICK_ROUND_SECONDS = 5.0, 2.0  # for each row of a batch, all rounds together
 LEAST_ROUNDS = 3  # whatever they take
 # A row has its number when its three fastest runs, of at least five, are this close.
 SETTLED_RUNS, SETTLED = 5, 1.02
@@ -589,7 +589,7 @@ def main():
     parser.add_argument(
         "--minutes",
         type=float,
-        help="begin no workload after this (default: 8, with --full 100)",
+        help="begin no workload after this (default: 8.5, with --full 100)",
     )
     parser.add_argument(
         "--cap",
@@ -598,7 +598,7 @@ def main():
     )
     options = parser.parse_args()
     if options.minutes is None:
-        options.minutes = 100 if options.full else 8
+        options.minutes = 100 if options.full else 8.5
     options.quick = not (options.full or options.workload)
     if options.cap is None:
         options.cap = QUICK_CAP if options.quick else CAP
