@@ -317,8 +317,8 @@ Step product_step(const Given& given, Index rows, Index inner, const std::vector
 Step predict_step(const Given& given) {
   given->HM = random_values(given->shape.h * given->shape.k(), -1.0, 1.0, 5);
   return product_step(given, given->shape.h, given->shape.k(), given->HM, given->T, [=] {
-    given->spectrum->predict(given->shape.h, given->HM.data(), given->shape.count, given->T.data(),
-                             given->out.data());
+    given->spectrum->predict(given->shape.h, given->shape.k(), given->HM.data(), given->shape.count,
+                             given->T.data(), given->out.data());
   });
 }
 

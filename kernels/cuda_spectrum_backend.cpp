@@ -228,10 +228,10 @@ class CudaSpectrum final : public Spectrum {
     lane_->download(mapped.data(), mapped.size(), HM);
   }
 
-  void predict(Index h, const double* HM, Index count, const double* T,
+  void predict(Index h, Index size, const double* HM, Index count, const double* T,
                double* out) const override {
     const Turn turn(*lane_);
-    multiply(*lane_, h, k_, HM, count, T, out);
+    multiply(*lane_, h, size, HM, count, T, out);
   }
 
   void predict_from(Index h, const double* H, Index count, const double* beta,

@@ -35,11 +35,12 @@ def counted(row):
 
 
 def ridge(n, p, responses, folds, held, lambdas):
-    """Gram matrices (with p > n those of folds are parts of one), eigenpairs, held-out predictions;
-    coefficients and certificates at the two lambdas that are chosen."""
+    """Gram matrices (with p > n those of folds are parts of one), eigenpairs, held-out predictions at
+    the few lambdas from which the others follow; coefficients and certificates at the two lambdas
+    that are chosen."""
     m = min(n, p)
     grams = 1 if p > n else 1 + folds
-    predictions = folds * 2 * held * m * responses * lambdas
+    predictions = folds * 2 * held * m * responses * min(lambdas, 10)
     return grams * n * p * m + (1 + folds) * 9 * m**3 + predictions + responses * 12 * n * p
 
 

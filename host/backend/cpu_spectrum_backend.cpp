@@ -176,9 +176,9 @@ class CpuSpectrum : public Spectrum {
     blas::gemm(false, false, h, k_, m, 1.0, H, h, U_.data(), k_, 0.0, HM, h);
   }
 
-  void predict(Index h, const double* HM, Index count, const double* T,
+  void predict(Index h, Index size, const double* HM, Index count, const double* T,
                double* out) const override {
-    blas::gemm(false, false, h, count, k_, 1.0, HM, h, T, k_, 0.0, out, h);
+    blas::gemm(false, false, h, count, size, 1.0, HM, h, T, size, 0.0, out, h);
   }
 
   void predict_from(Index h, const double* H, Index count, const double* beta,

@@ -74,8 +74,8 @@ class Spectrum {
   /// system without A: for products H A' (h, m) in the place of H.
   virtual void map_rows(Index h, const double* H, double* HM) const = 0;
 
-  /// out (h, count) = HM T.
-  virtual void predict(Index h, const double* HM, Index count, const double* T,
+  /// out (h, count) = HM T for some directions one after another: HM (h, size), T (size, count).
+  virtual void predict(Index h, Index size, const double* HM, Index count, const double* T,
                        double* out) const = 0;
 
   /// out (h, count) = H beta.

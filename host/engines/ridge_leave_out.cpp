@@ -88,8 +88,8 @@ class HatComplement {
     for (Index c = 0; c < slots; ++c) {
       for (Index i = 0; i < k; ++i) shrunk[at(c * k + i)] = share[at(i)] * Z[c * k + i];
     }
-    spectrum_.predict(m, S_.data(), slots, shrunk.data(), N);
-    spectrum_.predict(m, squares_.data(), 1, share.data(), D);
+    spectrum_.predict(m, spectrum_.size(), S_.data(), slots, shrunk.data(), N);
+    spectrum_.predict(m, spectrum_.size(), squares_.data(), 1, share.data(), D);
     if (!spectrum_.row_space()) {
       for (Index i = 0; i < m * slots; ++i) N[i] = Y[i] - N[i];
     }

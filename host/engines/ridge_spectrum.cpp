@@ -10,8 +10,11 @@
 #include <vector>
 
 #include "backend/accelerator.hpp"
+#include "backend/blas.hpp"
+#include "backend/simd.hpp"
 #include "backend/spectrum_backend.hpp"
 #include "engines/engine.hpp"
+#include "engines/ridge_nodes.hpp"
 #include "engines/ridge_system.hpp"
 #include "setup/certificate.hpp"
 #include "thresher/error.hpp"
@@ -34,6 +37,9 @@ constexpr Index kColumnUnit = 24;
 constexpr Index kCoefColumns = 2 * kColumnUnit;                         // untuned
 constexpr double kUnit = 0.5 * std::numeric_limits<double>::epsilon();  // one rounding
 constexpr Index kColumnsPerTask = 1024;  // untuned: enough for GEMM, small enough to balance
+constexpr Index kSlotsAtOnce = 2 * kColumnUnit;    // untuned
+constexpr Index kLambdasAtOnce = 32;               // untuned: three filters each stay in the cache
+constexpr Index kRefinedNumbers = Index{1} << 21;  // held-out predictions of open fits at a time
 constexpr Index kChosenPerTask = 4 * kCoefColumns - 1;  // untuned; one more may follow
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
@@ -90,16 +96,24 @@ struct Point {
   Index lambda_index;
 };
 
-/// Memory of one thread that is kept from chunk to chunk: fresh pages cost as much as shrinking.
+/// Slots one after another whose points have the same lambdas.
+struct Run {
+  std::size_t first = 0;  // of its points, which are (lambdas, slots)
+  std::vector<double> lambda;
+  std::vector<Index> slots;
+};
+
+/// Memory of one thread that is kept from chunk to chunk: fresh pages cost as much as products.
 struct Scratch {
-  std::vector<double> T, predicted;
+  std::vector<double> filters, z, sums;
+  std::vector<double> T, products, predicted;
 };
 
 /// What the spectrum alone says of fits beta = M t.
 struct Bounded {
   std::vector<SpectrumColumn> what;
-  const double* T = nullptr;  // (k, padded_columns(points))
   std::vector<ShrunkSums> sums;
+  std::vector<double> hidden;  // share of t in the intercept, all data only
   std::vector<RidgeMeasure> measures;
   std::vector<std::uint8_t> open;  // 1: the bound is too weak, measure the fit by its residuals
 };
@@ -125,12 +139,6 @@ class RidgeRun {
   Index wide_columns() const {
     return columns_at_once(std::max(batch_.columns.n_features(), batch_.columns.n_samples()));
   }
-  /// A chunk holds T (k, chunk) and what is predicted of the rows that are held out.
-  Index chunk_columns(const Prepared& prepared) const {
-    return columns_at_once(
-        std::max(std::min(batch_.columns.n_samples(), batch_.columns.n_features()),
-                 static_cast<Index>(prepared.held_out.size())));
-  }
   /// What the spectrum needs to know of each point.
   std::vector<SpectrumColumn> spectrum_columns(const Prepared& prepared,
                                                const std::vector<Point>& points) const {
@@ -148,9 +156,12 @@ class RidgeRun {
   bool from_products(const Group& group) const;
   Prepared prepare(const Group& group, std::optional<double> fixed_lambda, bool whole) const;
   void solve_ladder(const Group& group, Scratch& scratch);
-  void solve_points(const Prepared& prepared, const std::vector<Point>& points, Scratch& scratch);
-  void solve_chunk(const Prepared& prepared, const std::vector<Point>& all, Scratch& scratch);
+  void solve_points(const Prepared& prepared, const std::vector<Point>& all, Scratch& scratch);
+  std::vector<Run> runs_of(const Prepared& prepared, const std::vector<Point>& points) const;
+  void add_sums(const Prepared& prepared, const Run& run, Scratch& scratch, Bounded& out) const;
   Bounded bound(const Prepared& prepared, const std::vector<Point>& points, Scratch& scratch) const;
+  template <class Use>
+  void predict(const Prepared& prepared, const Run& run, Scratch& scratch, Use&& use) const;
   void solve_full(const Prepared& prepared, const std::vector<Point>& points, Scratch& scratch);
   void add_coefficients(const Prepared& prepared, const std::vector<Point>& points,
                         const std::vector<Fit*>& fits) const;
@@ -451,6 +462,137 @@ std::vector<double> RidgeRun::certify_batch(const Prepared& prepared,
   return gaps;
 }
 
+std::vector<Run> RidgeRun::runs_of(const Prepared& prepared,
+                                   const std::vector<Point>& points) const {
+  std::vector<Run> out;
+  for (std::size_t first = 0; first < points.size();) {
+    const Index slot = points[first].slot;
+    std::vector<double> grid;
+    std::size_t last = first;
+    for (; last < points.size() && points[last].slot == slot; ++last) {
+      grid.push_back(prepared.matrix.effective_lambda(lambda(prepared, points[last])));
+    }
+    if (out.empty() || out.back().lambda != grid) out.push_back({first, std::move(grid), {}});
+    out.back().slots.push_back(slot);
+    first = last;
+  }
+  return out;
+}
+
+/// With f = 1 / (s + lambda) sums over t = f z are products of powers of f with z^2, and t itself
+/// is not needed.
+void RidgeRun::add_sums(const Prepared& prepared, const Run& run, Scratch& scratch,
+                        Bounded& out) const {
+  const Spectrum& spectrum = *prepared.spectrum;
+  const std::vector<double>& s = spectrum.values();
+  const Index k = spectrum.size(), all = static_cast<Index>(run.lambda.size());
+  const Index slots = static_cast<Index>(run.slots.size());
+  const std::size_t before = out.sums.size();
+  out.sums.resize(before + at(all * slots));
+  if (!prepared.hidden.empty()) out.hidden.resize(out.sums.size());
+  scratch.z.resize(at(k * kSlotsAtOnce));
+  double* const z = scratch.z.data();
+  for (Index begin = 0; begin < all; begin += kLambdasAtOnce) {
+    const Index L = std::min(kLambdasAtOnce, all - begin), rows = 3 * L + 1;
+    scratch.filters.resize(at(k * rows));
+    scratch.sums.resize(at(rows * kSlotsAtOnce));
+    double* const ff = scratch.filters.data();  // f^2, s f^2, f and 1
+    double *const sff = ff + k * L, *const f = sff + k * L, *const sums = scratch.sums.data();
+    for (Index l = 0; l < L; ++l) {
+      const double lam = run.lambda[at(begin + l)];
+      for (Index i = 0; i < k; ++i) {
+        const double x = lam > 0.0 || s[at(i)] > spectrum.cutoff() ? 1.0 / (s[at(i)] + lam) : 0.0;
+        f[l * k + i] = x;
+        ff[l * k + i] = x * x;
+        sff[l * k + i] = s[at(i)] * (x * x);
+      }
+    }
+    std::fill_n(f + k * L, k, 1.0);
+    for (Index first = 0; first < slots; first += kSlotsAtOnce) {
+      const Index some = std::min(kSlotsAtOnce, slots - first), padded = padded_columns(some);
+      const auto z_of = [&](Index b) { return prepared.Z.data() + run.slots[at(first + b)] * k; };
+      const auto place = [&](Index b) { return before + at((first + b) * all + begin); };
+      std::fill(z + k * some, z + k * padded, 0.0);
+      for (Index b = 0; b < some; ++b) {
+        const double* from = z_of(b);
+        for (Index i = 0; i < k; ++i) z[b * k + i] = from[i] * from[i];
+      }
+      blas::gemm(true, false, rows, padded, k, 1.0, ff, k, z, k, 0.0, sums, rows);
+      for (Index b = 0; b < some; ++b) {
+        const double* sum = sums + b * rows;
+        for (Index l = 0; l < L; ++l) {
+          out.sums[place(b) + at(l)] = {sum[l], sum[L + l], sum[2 * L + l], sum[3 * L]};
+        }
+      }
+      if (prepared.hidden.empty()) continue;
+      for (Index b = 0; b < some; ++b) {
+        const double* from = z_of(b);
+        for (Index i = 0; i < k; ++i) z[b * k + i] = prepared.hidden[at(i)] * from[i];
+      }
+      blas::gemm(true, false, L, padded, k, 1.0, f, k, z, k, 0.0, sums, L);
+      for (Index b = 0; b < some; ++b) {
+        std::copy_n(sums + b * L, L, out.hidden.data() + place(b));
+      }
+    }
+  }
+}
+
+/// Calls use(b, predicted, stride) for slot b of the run: column l of held-out predictions, without
+/// their constant part, begins at predicted + l stride.
+template <class Use>
+void RidgeRun::predict(const Prepared& prepared, const Run& run, Scratch& scratch,
+                       Use&& use) const {
+  const Spectrum& spectrum = *prepared.spectrum;
+  const std::vector<double>& s = spectrum.values();
+  const Index h = static_cast<Index>(prepared.held_out.size()), k = spectrum.size();
+  const Index L = static_cast<Index>(run.lambda.size());
+  const Index slots = static_cast<Index>(run.slots.size());
+  const RidgeNodes nodes = ridge_nodes(s, run.lambda);
+  const Index most =
+      std::clamp<Index>((Index{1} << 20) / std::max<Index>(1, h * nodes.count), 1, kSlotsAtOnce);
+  scratch.predicted.resize(at(h * L));
+  std::vector<double> f;
+  for (Index first = 0; first < slots; first += most) {
+    const Index some = std::min(most, slots - first);
+    // Columns (slot, node) of blocks one after another; where a block is filled up, the next one
+    // overwrites it.
+    scratch.products.resize(at(h * (nodes.count * some + kColumnUnit)));
+    Index column = 0;
+    for (const RidgeNodes::Block& block : nodes.blocks) {
+      const Index count = static_cast<Index>(block.node.size()) * some;
+      const Index padded = padded_columns(count);
+      f.resize(at(block.size));
+      scratch.T.resize(at(block.size * padded));
+      double* t = scratch.T.data();
+      for (const Index l : block.node) {
+        const double lam = run.lambda[at(l)];
+        for (Index i = 0; i < block.size; ++i) {
+          const double value = s[at(block.first + i)];
+          f[at(i)] = lam > 0.0 || value > spectrum.cutoff() ? 1.0 / (value + lam) : 0.0;
+        }
+        for (Index b = 0; b < some; ++b, t += block.size) {
+          const double* z = prepared.Z.data() + run.slots[at(first + b)] * k + block.first;
+          for (Index i = 0; i < block.size; ++i) t[i] = f[at(i)] * z[i];
+        }
+      }
+      std::fill(t, scratch.T.data() + block.size * padded, 0.0);
+      spectrum.predict(h, block.size, prepared.HM.data() + block.first * h, padded,
+                       scratch.T.data(), scratch.products.data() + column * h);
+      column += count;
+    }
+    for (Index b = 0; b < some; ++b) {
+      const double* products = scratch.products.data() + b * h;
+      if (nodes.weight.empty()) {
+        use(first + b, products, some * h);
+        continue;
+      }
+      blas::gemm(false, false, h, L, nodes.count, 1.0, products, some * h, nodes.weight.data(),
+                 nodes.count, 0.0, scratch.predicted.data(), h);
+      use(first + b, scratch.predicted.data(), h);
+    }
+  }
+}
+
 Bounded RidgeRun::bound(const Prepared& prepared, const std::vector<Point>& points,
                         Scratch& scratch) const {
   const Spectrum& spectrum = *prepared.spectrum;
@@ -460,13 +602,9 @@ Bounded RidgeRun::bound(const Prepared& prepared, const std::vector<Point>& poin
   const double sums_goal = kSumsGoal * std::sqrt(static_cast<double>(matrix.m) * p);
   Bounded out;
   out.what = spectrum_columns(prepared, points);
-  pad_columns(out.what);
-  scratch.T.resize(at(k) * out.what.size());
-  out.T = scratch.T.data();
-  out.sums.resize(out.what.size());
   out.measures.resize(at(count));
   out.open.assign(at(count), 0);
-  spectrum.shrink(out.what, prepared.Z.data(), scratch.T.data(), out.sums.data());
+  for (const Run& run : runs_of(prepared, points)) add_sums(prepared, run, scratch, out);
 
   // What a fit means without its coefficients: beta = M t, t as stored. With F = y - U z and
   // E = A A'U - U S its dual residual is y - (A A' + lambda) U t = F - E t in exact arithmetic (row
@@ -570,7 +708,7 @@ void RidgeRun::add_coefficients(const Prepared& prepared, const std::vector<Poin
 void RidgeRun::solve_full(const Prepared& prepared, const std::vector<Point>& points,
                           Scratch& scratch) {
   const RidgeGroup& matrix = prepared.matrix;
-  const Index count = static_cast<Index>(points.size()), k = prepared.spectrum->size();
+  const Index count = static_cast<Index>(points.size());
   std::vector<Fit> fits(at(count));
   enum class Needs : std::uint8_t { kNothing, kCoefficients, kMeasuring };
   std::vector<Needs> needs(at(count), Needs::kNothing);
@@ -579,31 +717,24 @@ void RidgeRun::solve_full(const Prepared& prepared, const std::vector<Point>& po
     return only.empty() ||
            std::find(only.begin(), only.end(), points[at(c)].lambda_index) != only.end();
   };
-  const Index chunk = chunk_columns(prepared);
-  Bounded bounded;
+  const Bounded bounded = bound(prepared, points, scratch);
   for (Index c = 0; c < count; ++c) {
-    const Index b = c % chunk;
-    if (b == 0) {
-      bounded = bound(prepared, {points.begin() + c, points.begin() + std::min(count, c + chunk)},
-                      scratch);
-    }
-    if (bounded.open[at(b)]) {
+    if (bounded.open[at(c)]) {
       needs[at(c)] = Needs::kMeasuring;
       continue;
     }
     const Index slot = points[at(c)].slot;
     const Problem& one = problem(prepared, slot);
     Fit& fit = fits[at(c)];
-    fit = of_measure(one, bounded.measures[at(b)], 0.0);
+    fit = of_measure(one, bounded.measures[at(c)], 0.0);
     fit.intercept = 0.0;
     if (one.intercept) {
-      double b0 = prepared.hidden_constant[at(slot)];
-      const double* t = bounded.T + b * k;
-      for (Index i = 0; i < k; ++i) b0 += prepared.hidden[at(i)] * t[i];
+      const double b0 = prepared.hidden_constant[at(slot)] +
+                        (bounded.hidden.empty() ? 0.0 : bounded.hidden[at(c)]);
       fit.intercept = one.y->centre + std::ldexp(b0, one.y->exponent);
     }
     fit.rank_deficient = matrix.eliminated_deficient;
-    fit.n_nonzero = bounded.sums[at(b)].tt == 0.0 ? 0 : -1;
+    fit.n_nonzero = bounded.sums[at(c)].tt == 0.0 ? 0 : -1;
     fit.status = std::isfinite(fit.intercept) ? judged(fit) : Status::kNumericalBreakdown;
     if (wanted(c)) needs[at(c)] = Needs::kCoefficients;
   }
@@ -748,11 +879,7 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
 
   Bounded bounded = bound(prepared, points, scratch);
   const std::vector<SpectrumColumn>& what = bounded.what;
-  const double* T = bounded.T;
   std::vector<RidgeMeasure>& measures = bounded.measures;
-  std::vector<double>& predicted = scratch.predicted;
-  predicted.resize(at(h) * what.size());
-  spectrum.predict(h, prepared.HM.data(), static_cast<Index>(what.size()), T, predicted.data());
   std::vector<double> ridged(at(count), 0.0);  // part of measures.residual that is penalty
   std::vector<Index> open, iterations(at(count), 1);
   std::vector<Point> elsewhere;
@@ -767,6 +894,7 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
     }
   }
 
+  std::vector<double> refined(at(h) * open.size());  // predictions of those that are open
   const std::size_t most = at(wide_columns());
   for (std::size_t first = 0; first < open.size(); first += most) {
     const std::vector<Index> todo(
@@ -778,12 +906,13 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
     std::vector<Index> columns_of = todo;
     pad_columns(columns_of);
     const Index padded = static_cast<Index>(columns_of.size());
-    std::vector<double> sub_T, kept(at(p * padded)), sub_beta(at(p * padded));
+    std::vector<double> sub_T(at(k * padded)), kept(at(p * padded)), sub_beta(at(p * padded));
     for (const Index c : columns_of) {
       sub_what.push_back(what[at(c)]);
       sub_points.push_back(points[at(c)]);
-      sub_T.insert(sub_T.end(), T + c * k, T + (c + 1) * k);
     }
+    std::vector<ShrunkSums> sums(at(padded));
+    spectrum.shrink(sub_what, prepared.Z.data(), sub_T.data(), sums.data());
     spectrum.coefficients(padded, sub_T.data(), sub_beta.data());
     std::vector<RidgeMeasure> found(at(padded));
     std::vector<std::uint8_t> settled(at(some), 0);
@@ -815,7 +944,8 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
       expand(prepared, sub_points, kept.data(), B.data());
     }
     for (Index s = 0; s < some; ++s) {
-      std::copy_n(sub_predicted.begin() + s * h, h, predicted.begin() + todo[at(s)] * h);
+      std::copy_n(sub_predicted.begin() + s * h, h,
+                  refined.begin() + (static_cast<Index>(first) + s) * h);
       for (Index e = 0; prepared.any_ridged && e < r; ++e) {
         if (matrix.unpenalised[at(e)]) continue;
         const Index j = matrix.eliminated[at(e)];
@@ -826,46 +956,59 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
   }
 
   std::vector<Fit> fits;
-  for (Index c = 0; c < count; ++c) {
-    const Index slot = points[at(c)].slot;
-    const Problem& one = problem(prepared, slot);
-    const int scale = 2 * one.y->exponent;
-    Fit fit = of_measure(one, measures[at(c)], ridged[at(c)]);
-    fit.iterations = iterations[at(c)];
-    const bool all_held_out = static_cast<Index>(one.held_out.size()) == h;
-    fit.status = judged(fit);
-    const double* constant = prepared.constant.data() + slot * h;
-    const double* found = predicted.data() + c * h;
-    const auto place = [&](std::size_t i) {
-      return all_held_out ? static_cast<Index>(i)
-                          : std::lower_bound(prepared.held_out.begin(), prepared.held_out.end(),
-                                             one.held_out[i]) -
-                                prepared.held_out.begin();
-    };
-    // Four sums: one alone would wait for its own last addition.
-    double sums[4] = {}, totals[4] = {};
-    for (std::size_t i = 0; i < one.held_out.size(); ++i) {
-      const double w = one.held_out_weight[i];
-      if (!(w > 0.0)) continue;
-      const Index b = place(i);
-      const double error = one.y->value[at(one.held_out[i])] - (constant[b] + found[b]);
-      sums[i % 4] += w * error * error;
-      totals[i % 4] += w;
-    }
-    const double sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    const double total = (totals[0] + totals[1]) + (totals[2] + totals[3]);
-    for (std::size_t i = 0; batch_.want_prediction && i < one.held_out.size(); ++i) {
-      const Index b = place(i);
-      fit.held_out_prediction.push_back(one.y->centre +
-                                        std::ldexp(constant[b] + found[b], one.y->exponent));
-    }
-    if (total > 0.0) {
-      fit.held_out_error = std::ldexp(sum / total, scale);
-      if (!std::isfinite(fit.held_out_error)) fit.status = Status::kNumericalBreakdown;
-    }
-    fit.rank_deficient =
-        matrix.eliminated_deficient || (what[at(c)].lambda == 0.0 && prepared.rank < p);
-    fits.push_back(std::move(fit));
+  std::size_t next_open = 0;
+  for (const Run& run : runs_of(prepared, points)) {
+    predict(prepared, run, scratch, [&](Index b, const double* predicted, Index stride) {
+      const Index slot = run.slots[at(b)];
+      const Problem& one = problem(prepared, slot);
+      const int scale = 2 * one.y->exponent;
+      const double* constant = prepared.constant.data() + slot * h;
+      // Where its own held-out rows are, and what is to be predicted of those with weight.
+      std::vector<Index> place;
+      for (const Index row : one.held_out) {
+        place.push_back(std::lower_bound(prepared.held_out.begin(), prepared.held_out.end(), row) -
+                        prepared.held_out.begin());
+      }
+      std::vector<Index> where;
+      std::vector<double> target, weight;
+      double total = 0.0;
+      for (std::size_t i = 0; i < place.size(); ++i) {
+        const double w = one.held_out_weight[i];
+        if (!(w > 0.0)) continue;
+        where.push_back(place[i]);
+        weight.push_back(w);
+        target.push_back(one.y->value[at(one.held_out[i])] - constant[place[i]]);
+        total += w;
+      }
+      std::vector<double> error(where.size()), weighted(where.size());
+      for (std::size_t l = 0; l < run.lambda.size(); ++l) {
+        const Index c = static_cast<Index>(fits.size());
+        const double* found = predicted + static_cast<Index>(l) * stride;
+        if (next_open < open.size() && open[next_open] == c) {
+          found = refined.data() + static_cast<Index>(next_open++) * h;
+        }
+        Fit fit = of_measure(one, measures[at(c)], ridged[at(c)]);
+        fit.iterations = iterations[at(c)];
+        fit.status = judged(fit);
+        for (std::size_t i = 0; i < where.size(); ++i) {
+          error[i] = target[i] - found[where[i]];
+          weighted[i] = weight[i] * error[i];
+        }
+        const double sum =
+            simd().dot(static_cast<Index>(where.size()), error.data(), weighted.data());
+        for (std::size_t i = 0; batch_.want_prediction && i < place.size(); ++i) {
+          fit.held_out_prediction.push_back(
+              one.y->centre + std::ldexp(constant[place[i]] + found[place[i]], one.y->exponent));
+        }
+        if (total > 0.0) {
+          fit.held_out_error = std::ldexp(sum / total, scale);
+          if (!std::isfinite(fit.held_out_error)) fit.status = Status::kNumericalBreakdown;
+        }
+        fit.rank_deficient =
+            matrix.eliminated_deficient || (what[at(c)].lambda == 0.0 && prepared.rank < p);
+        fits.push_back(std::move(fit));
+      }
+    });
   }
   if (!elsewhere.empty()) {
     Prepared::Whole& whole = *prepared.whole;
@@ -880,8 +1023,8 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
   return fits;
 }
 
-void RidgeRun::solve_chunk(const Prepared& prepared, const std::vector<Point>& all,
-                           Scratch& scratch) {
+void RidgeRun::solve_points(const Prepared& prepared, const std::vector<Point>& all,
+                            Scratch& scratch) {
   const Status stop = control_.interruption();
   std::vector<Point> points;
   for (const Point& point : all) {
@@ -908,26 +1051,20 @@ void RidgeRun::solve_chunk(const Prepared& prepared, const std::vector<Point>& a
     solve_full(prepared, points, scratch);
     return;
   }
-  std::vector<Fit> fits = solve_fold(prepared, points, scratch);
-  for (std::size_t c = 0; c < fits.size(); ++c) {
-    hand_over(prepared.group->problems[at(points[c].slot)], points[c].lambda_index,
-              std::move(fits[c]));
-  }
-  control_.count(static_cast<Index>(fits.size()));
-}
-
-void RidgeRun::solve_points(const Prepared& prepared, const std::vector<Point>& points,
-                            Scratch& scratch) {
-  // The few coefficients that a task is to keep are formed together. Else a path may end early, and
-  // nothing beyond the chunk that ends it is wanted.
-  const bool few = !points.empty() && !problem(prepared, points.front().slot).keep_only.empty();
-  const std::size_t chunk = few ? points.size() : at(chunk_columns(prepared));
-  for (std::size_t first = 0; first < points.size(); first += chunk) {
-    const std::size_t last = std::min(points.size(), first + chunk);
-    solve_chunk(prepared,
-                {points.begin() + static_cast<std::ptrdiff_t>(first),
-                 points.begin() + static_cast<std::ptrdiff_t>(last)},
-                scratch);
+  // Whole slots: what a fit shares with the rest of its grid decides its last bits.
+  const std::size_t most =
+      at(kRefinedNumbers / std::max<Index>(1, static_cast<Index>(prepared.held_out.size())));
+  for (std::size_t first = 0, last = 0; first < points.size(); first = last) {
+    last = std::min(points.size(), first + std::max<std::size_t>(1, most));
+    while (last < points.size() && points[last].slot == points[last - 1].slot) ++last;
+    const std::vector<Point> some(points.begin() + static_cast<std::ptrdiff_t>(first),
+                                  points.begin() + static_cast<std::ptrdiff_t>(last));
+    std::vector<Fit> fits = solve_fold(prepared, some, scratch);
+    for (std::size_t c = 0; c < fits.size(); ++c) {
+      hand_over(prepared.group->problems[at(some[c].slot)], some[c].lambda_index,
+                std::move(fits[c]));
+    }
+    control_.count(static_cast<Index>(fits.size()));
   }
 }
 

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "backend/spectrum_backend.hpp"
+#include "engines/ridge_nodes.hpp"
 #include "engines/ridge_system.hpp"
 #include "ridge_case.hpp"
 #include "setup/certificate.hpp"
@@ -283,6 +284,18 @@ TEST_P(RidgeSpectrum, FoldsEqualFittingTheirRowsAlone) {
     c.intercept = false;
     expect_folds_as_alone(c, 1e-11);
   }
+}
+
+// So many lambdas that most held-out predictions follow from those of others; lambda = 0 never
+// does.
+TEST_P(RidgeSpectrum, FoldsOfALongGridEqualFittingTheirRowsAlone) {
+  std::vector<double> grid, spectrum;
+  for (int l = 0; l < 30; ++l) grid.push_back(std::pow(10.0, 1.0 - l / 10.0));
+  for (int i = 0; i < 64; ++i) spectrum.push_back(0.05 * (1 + i));
+  ASSERT_FALSE(ridge_nodes(spectrum, grid).weight.empty());
+  expect_folds_as_alone(with_lambdas(random_case(96, 120, 1, 19), grid), 1e-11);
+  grid.push_back(0.0);
+  expect_folds_as_alone(with_lambdas(random_case(120, 64, 1, 18), grid), 1e-11);
 }
 
 TEST_P(RidgeSpectrum, FoldsWithFactorsAndFixedRidge) {

@@ -285,7 +285,7 @@ TEST_P(SpectrumBackendTest, PredictsRows) {
       spectrum->coefficients(count, T.data(), beta.data());
       spectrum->predict_from(h, H.data(), count, beta.data(), direct.data());
       spectrum->map_rows(h, H.data(), HM.data());
-      spectrum->predict(h, HM.data(), count, T.data(), mapped.data());
+      spectrum->predict(h, spectrum->size(), HM.data(), count, T.data(), mapped.data());
 
       for (Index c = 0; c < count; ++c) {
         const std::vector<Real> b = column(beta.data() + c * p, p);
@@ -474,7 +474,7 @@ Vector answers(const Spectrum& spectrum, const RidgeSystem& given, Index n_colum
   spectrum.coefficients(n_columns, T.data(), beta.data());
   spectrum.refine(what, Y.data(), T.data(), beta.data(), measures.data());
   spectrum.map_rows(h, H.data(), HM.data());
-  spectrum.predict(h, HM.data(), n_columns, T.data(), fitted.data());
+  spectrum.predict(h, spectrum.size(), HM.data(), n_columns, T.data(), fitted.data());
   Vector out = T;
   out.insert(out.end(), beta.begin(), beta.end());
   out.insert(out.end(), fitted.begin(), fitted.end());
