@@ -134,8 +134,9 @@ class CudaSpectrum final : public Spectrum {
     const DeviceArray<double> E(size);
     lane_->gemm(false, false, k_, k_, k_, 1.0, gram.data(), k_, U_.data(), k_, 0.0, E.data(), k_);
     // |fl(K) - K| <= inner u |A||A'|, whose Frobenius norm is at most the trace; then the product
-    // with U: k u | |K||U| |_F <= k sqrt(k) u |K|_F.
-    const double inner = static_cast<double>((row_space_ ? p_ : m_) + 2);
+    // with U: k u | |K||U| |_F <= k sqrt(k) u |K|_F. Roundings of A's entries, a few of each, are
+    // among the 16.
+    const double inner = static_cast<double>((row_space_ ? p_ : m_) + 16);
     const double k = static_cast<double>(k_ + 2);
     defect_ = std::sqrt(sum_squares(k_, k_, E.data(), U_.data(), s_.data())) +
               kUnit * (inner * trace + k * std::sqrt(k) * frobenius);
@@ -178,7 +179,7 @@ class CudaSpectrum final : public Spectrum {
       for (Index r = 0; r < w; ++r) {
         defects[first + r] = std::sqrt(sums[at(2 * w + r)]) +
                              kUnit * (k * std::sqrt(k) * std::sqrt(sums[at(w + r)]) +
-                                      static_cast<double>(m_ + 2) * a * std::sqrt(sums[at(r)]));
+                                      static_cast<double>(m_ + 16) * a * std::sqrt(sums[at(r)]));
       }
     }
   }

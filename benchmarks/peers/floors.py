@@ -36,12 +36,11 @@ def counted(row):
 
 def ridge(n, p, responses, folds, held, lambdas):
     """Gram matrices (with p > n those of folds are parts of one), eigenpairs, held-out predictions at
-    the few lambdas from which the others follow; coefficients and certificates at the two lambdas
-    that are chosen."""
+    the few lambdas from which the others follow; coefficients at the two lambdas that are chosen."""
     m = min(n, p)
     grams = 1 if p > n else 1 + folds
     predictions = folds * 2 * held * m * responses * min(lambdas, 10)
-    return grams * n * p * m + (1 + folds) * 9 * m**3 + predictions + responses * 12 * n * p
+    return grams * n * p * m + (1 + folds) * 9 * m**3 + predictions + responses * 4 * m * p
 
 
 def gram(n, p, responses, folds, held, support):

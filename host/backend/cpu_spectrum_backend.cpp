@@ -100,8 +100,9 @@ class CpuSpectrum : public Spectrum {
     const double frobenius = std::sqrt(sum_squares(k_ * k_, gram.data()));
     blas::gemm(false, false, k_, k_, k_, 1.0, gram.data(), k_, U_.data(), k_, -1.0, E.data(), k_);
     // |fl(K) - K| <= inner u |A||A'|, whose Frobenius norm is at most the trace; then the product
-    // with U: k u | |K||U| |_F <= k sqrt(k) u |K|_F.
-    const double inner = static_cast<double>((row_space_ ? p : m) + 2);
+    // with U: k u | |K||U| |_F <= k sqrt(k) u |K|_F. Roundings of A's entries, a few of each, are
+    // among the 16.
+    const double inner = static_cast<double>((row_space_ ? p : m) + 16);
     const double k = static_cast<double>(k_ + 2);
     defect_ = std::sqrt(sum_squares(k_ * k_, E.data())) +
               (given ? system_.K_error : kUnit * inner * trace) +
@@ -139,7 +140,7 @@ class CpuSpectrum : public Spectrum {
     for (Index r = 0; r < count; ++r) {
       defects[r] = std::sqrt(sum_squares(k_, c.data() + r * k_)) +
                    kUnit * (k * std::sqrt(k) * std::sqrt(sum_squares(k_, Z + r * k_)) +
-                            static_cast<double>(m + 2) * a * norm[at(r)]);
+                            static_cast<double>(m + 16) * a * norm[at(r)]);
     }
   }
 

@@ -670,9 +670,8 @@ Status RidgeRun::judged(const Fit& fit) const {
   return fit.gap <= control_.tol() ? Status::kConverged : Status::kPrecisionLimit;
 }
 
-/// Forms the coefficients of points whose bound holds and certifies them on X and y, by another
-/// dual point. Either gap is true; the bound stays, which needs no coefficients, unless the
-/// certificate misses the goal.
+/// Forms the coefficients of points whose bound holds. Of eliminated features it says nothing: with
+/// such they are certified on X and y, and the bound stays unless the certificate misses the goal.
 void RidgeRun::add_coefficients(const Prepared& prepared, const std::vector<Point>& points,
                                 const std::vector<Fit*>& fits) const {
   const Columns& columns = batch_.columns;
@@ -681,13 +680,13 @@ void RidgeRun::add_coefficients(const Prepared& prepared, const std::vector<Poin
   const Index p_all = columns.n_features();
   std::vector<SpectrumColumn> what = spectrum_columns(prepared, points);
   pad_columns(what);
-  std::vector<double> T(at(k) * what.size()), B(at(p_all * count)), R;
+  std::vector<double> T(at(k) * what.size()), B(at(p_all * count)), R, gaps;
   std::vector<double> beta(prepared.matrix.features.size() * what.size());
   std::vector<ShrunkSums> sums(what.size());
   spectrum.shrink(what, prepared.Z.data(), T.data(), sums.data());
   spectrum.coefficients(static_cast<Index>(what.size()), T.data(), beta.data());
   expand(prepared, points, beta.data(), B.data());
-  const std::vector<double> gaps = certify_batch(prepared, points, B, R);
+  if (prepared.matrix.n_eliminated() > 0) gaps = certify_batch(prepared, points, B, R);
   for (Index c = 0; c < count; ++c) {
     const Problem& one = problem(prepared, points[at(c)].slot);
     Fit& fit = *fits[at(c)];
@@ -699,7 +698,7 @@ void RidgeRun::add_coefficients(const Prepared& prepared, const std::vector<Poin
       if (b != 0.0) fit.coef.emplace_back(j, b);
     }
     fit.n_nonzero = static_cast<Index>(fit.coef.size());
-    if (gaps[at(c)] <= kGoal) continue;
+    if (gaps.empty() || gaps[at(c)] <= kGoal) continue;
     fit.gap = gaps[at(c)];
     if (fit.status != Status::kNumericalBreakdown) fit.status = judged(fit);
   }
