@@ -18,11 +18,11 @@ WARM_UP = True
 
 
 def versions(command):
-    blas = [
+    blas = sorted(  # the order of loaded libraries varies, and a row is looked up by its versions
         f"{m['internal_api']} {m['version']}, kernels for {m['architecture']}"
         for m in threadpoolctl.threadpool_info()
         if m["user_api"] == "blas"
-    ]
+    )
     return {"scikit-learn": sklearn.__version__, "numpy": np.__version__, "blas": "; ".join(blas)}
 
 
