@@ -12,8 +12,8 @@ namespace thresher {
 ///     1/2 |y - A beta|^2 + 1/2 sum_j (lambda + delta_j) beta_j^2
 ///
 /// Shapes   A (m, p) column-major; delta (p), or empty for all 0.
-/// K        A A' (m, m) in the place of A, off by at most K_error in the Frobenius norm: for m < p,
-///          no delta and a backend that takes products. Nothing can be asked then that needs A:
+/// K        A A' (m, m), off by at most K_error in the Frobenius norm: for m < p, no delta and a
+///          backend that takes products. Without A nothing can be asked that needs it:
 ///          coefficients, predict_from and refine.
 struct RidgeSystem {
   Index m = 0;

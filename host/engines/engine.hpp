@@ -12,6 +12,7 @@ namespace thresher {
 
 class Accelerator;
 class HalfPanels;
+struct RowProducts;
 
 /// What an engine is given: problems over the same columns. Const for the engine.
 struct Batch {
@@ -21,6 +22,7 @@ struct Batch {
   bool want_prediction;                ///< fill Fit::held_out_prediction
   const HalfPanels* panels = nullptr;  ///< X in half precision, if it was made with the columns
   Accelerator* accelerator = nullptr;  ///< null: the CPU
+  RowProducts* products = nullptr;     ///< ridge leaves them for the next batch of these columns
 };
 
 // Each engine solves every problem's whole path, in any order of problems, and hands each fit to

@@ -34,13 +34,13 @@ constexpr double kSumsGoal = 1e-12;
 // 8, 12): columns at a ragged end go through other kernels, and no bit of a fit may depend on which
 // others stand beside it.
 constexpr Index kColumnUnit = 24;
-constexpr Index kCoefColumns = 2 * kColumnUnit;                         // untuned
+constexpr Index kCoefColumns = 8 * kColumnUnit;                         // 48: a tenth slower
 constexpr double kUnit = 0.5 * std::numeric_limits<double>::epsilon();  // one rounding
 constexpr Index kColumnsPerTask = 1024;  // untuned: enough for GEMM, small enough to balance
-constexpr Index kSlotsAtOnce = 2 * kColumnUnit;    // untuned
-constexpr Index kLambdasAtOnce = 32;               // untuned: three filters each stay in the cache
-constexpr Index kRefinedNumbers = Index{1} << 21;  // held-out predictions of open fits at a time
-constexpr Index kChosenPerTask = 4 * kCoefColumns - 1;  // untuned; one more may follow
+constexpr Index kSlotsAtOnce = 2 * kColumnUnit;     // untuned
+constexpr Index kLambdasAtOnce = 32;                // untuned: three filters each stay in the cache
+constexpr Index kRefinedNumbers = Index{1} << 21;   // held-out predictions of open fits at a time
+constexpr Index kChosenPerTask = kCoefColumns - 1;  // untuned; one more may follow
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -106,7 +106,7 @@ struct Run {
 /// Memory of one thread that is kept from chunk to chunk: fresh pages cost as much as products.
 struct Scratch {
   std::vector<double> filters, z, sums;
-  std::vector<double> T, products, predicted;
+  std::vector<double> T, products, predicted, beta;
 };
 
 /// What the spectrum alone says of fits beta = M t.
@@ -127,6 +127,7 @@ class RidgeRun {
         pool_(pool),
         control_(control),
         sink_(sink),
+        products_(batch.products != nullptr ? *batch.products : own_products_),
         ended_(batch.problems.size(), 0) {}
 
   void run();
@@ -164,7 +165,7 @@ class RidgeRun {
   void predict(const Prepared& prepared, const Run& run, Scratch& scratch, Use&& use) const;
   void solve_full(const Prepared& prepared, const std::vector<Point>& points, Scratch& scratch);
   void add_coefficients(const Prepared& prepared, const std::vector<Point>& points,
-                        const std::vector<Fit*>& fits) const;
+                        const std::vector<Fit*>& fits, Scratch& scratch) const;
   std::vector<Fit> solve_measured(const Prepared& prepared, const std::vector<Point>& points) const;
   Fit of_measure(const Problem& one, const RidgeMeasure& measure, double ridged) const;
   Status judged(const Fit& fit) const;
@@ -181,7 +182,8 @@ class RidgeRun {
   const ThreadPool& pool_;
   RunControl& control_;
   FitSink& sink_;
-  RowProducts products_;  // for folds with more columns than rows, or none
+  RowProducts own_products_;
+  RowProducts& products_;  // where there are more columns than rows, and folds; or none
   std::vector<std::uint8_t>
       ended_;  // path is finished early; touched by the problem's thread alone
 };
@@ -220,18 +222,20 @@ void RidgeRun::hand_over(Index problem, Index lambda_index, Fit&& fit) {
   if (!sink_.take(problem, lambda_index, std::move(fit))) ended_[at(problem)] = 1;
 }
 
-/// Whether a fold's Gram matrix is a part of X D^-1 X': found once for less than half of them all.
+/// Whether a Gram matrix is a part of X D^-1 X': of a fold, found once for less than half of them
+/// all, or of every row.
 bool RidgeRun::from_products(const Group& group) const {
   const Problem& first = batch_.problems[at(group.problems.front())];
-  const Index m = static_cast<Index>(first.rows->rows.size());
-  return group.fold && 2 * m >= batch_.columns.n_samples() &&
+  const Index m = static_cast<Index>(first.rows->rows.size()), n = batch_.columns.n_samples();
+  return (group.fold ? 2 * m >= n : m == n) &&
          products_suffice(batch_.columns, *first.rows, *first.penalties) &&
          (products_.l2.empty() || products_.l2 == first.penalties->l2);
 }
 
 void RidgeRun::multiply_rows(const std::vector<Group>& groups) {
+  if (!products_.K.empty()) return;
   for (const Group& group : groups) {
-    if (!from_products(group)) continue;
+    if (!group.fold || !from_products(group)) continue;
     batch_.columns.build_all(pool_);
     products_ = make_row_products(batch_.columns,
                                   *batch_.problems[at(group.problems.front())].penalties, backend_);
@@ -245,14 +249,20 @@ Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambd
   const Problem& first = batch_.problems[at(group.problems.front())];
   Prepared out;
   out.group = &group;
-  const bool part = !whole && !products_.K.empty() && from_products(group);
-  if (part) {
+  const bool given = !whole && !products_.K.empty() && from_products(group);
+  const bool part = given && group.fold;
+  if (given) {
     out.matrix =
         make_ridge_group(columns, *first.rows, *first.penalties, first.intercept, products_);
+  }
+  if (part) {
     out.whole = std::make_unique<Prepared::Whole>();
   } else {
+    RidgeSystem products = std::move(out.matrix.system);
     out.matrix =
         make_ridge_group(columns, *first.rows, *first.penalties, first.intercept, fixed_lambda);
+    out.matrix.system.K = std::move(products.K);
+    out.matrix.system.K_error = products.K_error;
   }
   const RidgeGroup& matrix = out.matrix;
   const Index slots = static_cast<Index>(group.problems.size()), m = matrix.m;
@@ -673,29 +683,39 @@ Status RidgeRun::judged(const Fit& fit) const {
 /// Forms the coefficients of points whose bound holds. Of eliminated features it says nothing: with
 /// such they are certified on X and y, and the bound stays unless the certificate misses the goal.
 void RidgeRun::add_coefficients(const Prepared& prepared, const std::vector<Point>& points,
-                                const std::vector<Fit*>& fits) const {
+                                const std::vector<Fit*>& fits, Scratch& scratch) const {
   const Columns& columns = batch_.columns;
+  const RidgeGroup& matrix = prepared.matrix;
   const Spectrum& spectrum = *prepared.spectrum;
   const Index count = static_cast<Index>(points.size()), k = spectrum.size();
-  const Index p_all = columns.n_features();
+  const Index p_all = columns.n_features(), p = static_cast<Index>(matrix.features.size());
   std::vector<SpectrumColumn> what = spectrum_columns(prepared, points);
   pad_columns(what);
-  std::vector<double> T(at(k) * what.size()), B(at(p_all * count)), R, gaps;
-  std::vector<double> beta(prepared.matrix.features.size() * what.size());
+  scratch.T.resize(at(k) * what.size());
+  scratch.beta.resize(at(p) * what.size());
+  std::vector<double> B, R, gaps;
   std::vector<ShrunkSums> sums(what.size());
-  spectrum.shrink(what, prepared.Z.data(), T.data(), sums.data());
-  spectrum.coefficients(static_cast<Index>(what.size()), T.data(), beta.data());
-  expand(prepared, points, beta.data(), B.data());
-  if (prepared.matrix.n_eliminated() > 0) gaps = certify_batch(prepared, points, B, R);
+  spectrum.shrink(what, prepared.Z.data(), scratch.T.data(), sums.data());
+  spectrum.coefficients(static_cast<Index>(what.size()), scratch.T.data(), scratch.beta.data());
+  if (matrix.n_eliminated() > 0) {
+    B.resize(at(p_all * count));
+    expand(prepared, points, scratch.beta.data(), B.data());
+    gaps = certify_batch(prepared, points, B, R);
+  }
   for (Index c = 0; c < count; ++c) {
     const Problem& one = problem(prepared, points[at(c)].slot);
     Fit& fit = *fits[at(c)];
-    fit.n_nonzero = 0;
-    fit.coef.reserve(at(p_all));
-    for (Index j = 0; j < p_all; ++j) {
-      const double b = std::ldexp(B[at(c * p_all + j)], one.y->exponent - columns.exponent(j));
+    const auto add = [&](Index j, double hat) {
+      const double b = std::ldexp(hat, one.y->exponent - columns.exponent(j));
       if (!std::isfinite(b)) fit.status = Status::kNumericalBreakdown;
       if (b != 0.0) fit.coef.emplace_back(j, b);
+    };
+    fit.coef.reserve(at(p_all));
+    if (B.empty()) {
+      const double* beta = scratch.beta.data() + c * p;
+      for (Index i = 0; i < p; ++i) add(matrix.features[at(i)], beta[i] / matrix.root[at(i)]);
+    } else {
+      for (Index j = 0; j < p_all; ++j) add(j, B[at(c * p_all + j)]);
     }
     fit.n_nonzero = static_cast<Index>(fit.coef.size());
     if (gaps.empty() || gaps[at(c)] <= kGoal) continue;
@@ -751,8 +771,10 @@ void RidgeRun::solve_full(const Prepared& prepared, const std::vector<Point>& po
         ended_[at(number)] = 1;
         continue;
       }
-      const Index most =
-          need == Needs::kMeasuring ? wide_columns() : std::min(wide_columns(), kCoefColumns);
+      // One matrix (p, most), but more where X is read.
+      const Index most = need == Needs::kMeasuring || matrix.n_eliminated() > 0
+                             ? wide_columns()
+                             : std::min(4 * wide_columns(), kCoefColumns);
       std::vector<Point> some;
       std::vector<Index> place;
       for (Index b = c; b < count && static_cast<Index>(some.size()) < most; ++b) {
@@ -773,7 +795,7 @@ void RidgeRun::solve_full(const Prepared& prepared, const std::vector<Point>& po
       } else {
         std::vector<Fit*> to;
         for (const Index b : place) to.push_back(&fits[at(b)]);
-        add_coefficients(prepared, some, to);
+        add_coefficients(prepared, some, to, scratch);
       }
     }
     hand_over(number, points[at(c)].lambda_index, std::move(fits[at(c)]));

@@ -9,6 +9,7 @@
 #include "backend/simd.hpp"
 #include "engines/engine.hpp"
 #include "engines/ridge_spectrum.hpp"
+#include "engines/ridge_system.hpp"
 #include "model/memory_sink.hpp"
 #include "selection/choose_lambda.hpp"
 #include "selection/cost_model.hpp"
@@ -556,7 +557,13 @@ class Call {
 
   void run_engine(Engine engine, const std::vector<Problem>& share, Accelerator* accelerator,
                   Collector& collector) {
-    const Batch batch{*columns_, share, options_, shape_.predictions, panels_.get(), accelerator};
+    const Batch batch{*columns_,
+                      share,
+                      options_,
+                      shape_.predictions,
+                      panels_.get(),
+                      accelerator,
+                      accelerator == nullptr ? &products_ : nullptr};
     switch (engine) {
       case Engine::kRidge:
         solve_ridge(batch, pool_, control_, collector);
@@ -752,6 +759,7 @@ class Call {
   bool cpu_panels_ = false, cpu_columns_ = false;  // what the CPU's engines want set up
   std::unique_ptr<HalfPanels> panels_;
   std::unique_ptr<Columns> columns_;
+  RowProducts products_;  // of columns_, on the CPU
   std::vector<std::shared_ptr<const RowWeighting>> shared_weightings_;
   std::vector<std::shared_ptr<const Penalties>> shared_penalties_;
   std::mutex top_mutex_;
