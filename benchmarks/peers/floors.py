@@ -44,8 +44,11 @@ def ridge(n, p, responses, folds, held, lambdas):
 
 
 def gram(n, p, responses, folds, held, support):
-    """X'WX of every weighting; residuals and correlations from X; held-out residuals."""
-    matrices = n * p**2 + folds * (n - held) * p**2
+    """X'WX of every weighting, or of the support where one path has it alone (decision 0013);
+    residuals and correlations from X; held-out residuals."""
+    grows = responses == 1 and not folds and n >= 20 * p and p >= 256
+    side = max(support) if grows else p
+    matrices = n * side**2 + folds * (n - held) * p**2
     certificates = responses * sum(4 * n * k for k in support)
     return matrices + certificates + responses * folds * sum(2 * held * k for k in support)
 

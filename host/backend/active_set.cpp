@@ -502,11 +502,14 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
 
 void ActiveSet::restore_factor() {
   row_system_.reset();
-  const std::vector<Index> features = active_;
-  const auto k = static_cast<Index>(features.size());
-  for (Index position = k - 1; position >= 0; --position) products_.leave(position);
+  for (auto k = active_.size(); k > 0; --k) products_.leave(static_cast<Index>(k) - 1);
+  enter_as_one();
+}
+
+void ActiveSet::enter_as_one() {
+  const auto k = static_cast<Index>(active_.size());
   std::vector<double> gram(at(k * k));
-  products_.enter(features, gram.data(), k);
+  products_.enter(active_, gram.data(), k);
   gram_.clear();
   for (Index c = 0; c < k; ++c) {
     gram_.emplace_back(gram.begin() + c * k, gram.begin() + c * k + c + 1);
@@ -515,6 +518,24 @@ void ActiveSet::restore_factor() {
   products_.set_coef(coef_);
   g_.resize(active_.size());
   products_.gradient_active(g_.data());
+}
+
+void ActiveSet::go_back(const SparseCoef& solution, double lambda) {
+  row_system_.reset();
+  for (auto k = active_.size(); k > 0; --k) products_.leave(static_cast<Index>(k) - 1);
+  for (const Index j : active_) state_[at(j)] = kOutside;
+  active_.clear();
+  coef_.clear();
+  for (const auto& [j, b] : solution) {
+    state_[at(j)] = kActive;
+    active_.push_back(j);
+    coef_.push_back(b);
+  }
+  a_.resize(active_.size());
+  e_.resize(active_.size());
+  sign_.assign(active_.size(), 0);
+  set_penalties(lambda);
+  enter_as_one();
 }
 
 bool ActiveSet::row_space_pays(double lambda, const std::vector<Index>& working_set) const {

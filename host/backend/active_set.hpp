@@ -44,6 +44,8 @@ class ActiveSet {
 
   /// Puts coefficients in place without solving (a warm start); sorted by feature.
   void start_from(const SparseCoef& start, double lambda);
+  /// Puts back what coef() gave after a solve at `lambda`.
+  void go_back(const SparseCoef& solution, double lambda);
 
  private:
   /// A feature's part of the dual in the row space.
@@ -77,6 +79,8 @@ class ActiveSet {
                        std::vector<double>& h, Index& n_new);
   /// Gram rows and factor of H, after the row space was left.
   void restore_factor();
+  /// Tells the products of all active features, and factors.
+  void enter_as_one();
   bool row_space_pays(double lambda, const std::vector<Index>& working_set) const;
   Outcome solve_in_row_space(double lambda, const std::vector<Index>& working_set,
                              Index max_iterations);

@@ -24,14 +24,14 @@ void syrk_lower(Index n, Index k, double alpha, const double* a, Index lda, doub
 void gemv(bool trans, Index m, Index n, double alpha, const double* a, Index lda, const double* x,
           double beta, double* y);
 
-/// Copies the lower triangle of A (n, n) to the upper.
-inline void mirror_lower(Index n, double* a) {
+/// Copies the lower triangle of A (n, n), from row `from` on, to the upper.
+inline void mirror_lower(Index n, double* a, Index lda, Index from = 0) {
   constexpr Index kTile = 32;  // both triangles of a tile pair stay in the cache
   for (Index j0 = 0; j0 < n; j0 += kTile) {
-    for (Index i0 = j0; i0 < n; i0 += kTile) {
+    for (Index i0 = std::max(j0, from); i0 < n; i0 += kTile) {
       for (Index j = j0; j < std::min(n, j0 + kTile); ++j) {
         for (Index i = std::max(i0, j + 1); i < std::min(n, i0 + kTile); ++i) {
-          a[i * n + j] = a[j * n + i];
+          a[i * lda + j] = a[j * lda + i];
         }
       }
     }

@@ -56,7 +56,7 @@ void add_row_gram(Index m, Index p, const double* A, double beta, double* K) {
 /// K (m, m) = A A', both triangles.
 void row_gram(Index m, Index p, const double* A, double* K) {
   add_row_gram(m, p, A, 0.0, K);
-  blas::mirror_lower(m, K);
+  blas::mirror_lower(m, K, m);
 }
 
 /// G (p, p) = A'A + diag(delta), both triangles.
@@ -65,7 +65,7 @@ void column_gram(const RidgeSystem& s, double* G) {
   if (!s.delta.empty()) {
     for (Index j = 0; j < s.p; ++j) G[j * s.p + j] += s.delta[at(j)];
   }
-  blas::mirror_lower(s.p, G);
+  blas::mirror_lower(s.p, G, s.p);
 }
 
 class CpuSpectrum : public Spectrum {

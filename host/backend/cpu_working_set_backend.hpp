@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "backend/active_set.hpp"
+#include "backend/gram_matrix.hpp"
+#include "backend/gram_pass.hpp"
 #include "backend/half_panels.hpp"
 #include "backend/local_products.hpp"
 #include "backend/working_set_backend.hpp"
@@ -57,30 +59,6 @@ class ResidualBackend final : public WorkingSetBackend {
   std::vector<float> packed_;  // right-hand sides of one pass
 };
 
-/// X'WX of one RowWeighting (full, column-major), shared by all problems with these weights.
-struct GramMatrix {
-  std::shared_ptr<const RowWeighting> rows;
-  std::vector<double> values;
-
-  std::vector<Index> held_out;          ///< rows of a fold, by copy_held_out
-  std::vector<double> held_out_values;  ///< (stride, p) columns about their weighted means, then 0
-  /// Filled up, so that kernels meet no ragged end.
-  Index held_out_stride() const { return (static_cast<Index>(held_out.size()) + 31) / 32 * 32; }
-};
-
-/// Computes X'WX for each weighting, from X itself. Parallel over weightings and blocks.
-std::vector<GramMatrix> make_gram_matrices(
-    const Columns& columns, const std::vector<std::shared_ptr<const RowWeighting>>& rows,
-    const ThreadPool& pool);
-
-/// Copies the held-out rows of X for those folds whose fits can be proven without another look at
-/// X.
-void copy_held_out(const Columns& columns, std::span<const Problem> problems,
-                   std::vector<GramMatrix>& grams, const ThreadPool& pool);
-
-/// What a thread needs meanwhile.
-std::size_t gram_scratch_bytes(Index n_samples);
-
 /// Gram ("covariance") mode, for n much larger than p: paths are solved on X'WX without touching X.
 /// One closing pass computes residuals, and correlations of every feature that was ever active,
 /// from X for many lambdas at once. The others are proven inactive from their Gram correlation c_j
@@ -93,8 +71,14 @@ std::size_t gram_scratch_bytes(Index n_samples);
 /// then only its residuals on held-out rows are computed.
 class GramBackend final : public WorkingSetBackend {
  public:
-  GramBackend(const Columns& columns, const std::vector<GramMatrix>& grams, Index max_look_ahead,
+  /// grams: of all features, for every weighting that will be loaded.
+  GramBackend(const Columns& columns, std::span<const GramMatrix> grams, Index max_look_ahead,
               double tol);
+  /// For one problem without held-out rows and unpenalised features: `growing` (of its weights, no
+  /// feature yet) gets those that the path needs; the others are proven inactive from X, read once
+  /// for many lambdas.
+  GramBackend(const Columns& columns, GramMatrix& growing, const ThreadPool& pool,
+              Index max_look_ahead, double tol);
   ~GramBackend() override;
 
   Index n_slots() const override { return 1; }
@@ -114,17 +98,36 @@ class GramBackend final : public WorkingSetBackend {
   struct Proven;
 
   void load_proven(double y_squares);
+  void let_in(std::span<const Index> features);
+  /// The earliest candidate from `first` on that one of these features may violate.
+  std::size_t let_in_and_check(std::span<const Index> features, std::size_t first);
+  void measure_and_grow();
+  PassResult measure(std::span<Candidate* const> chosen, bool want_covered,
+                     std::span<const Index> outside);
+  void solve_candidate(Candidate& candidate);
+  /// Bound of the rounding in a Gram correlation, in units of |x_j|.
+  double rounding(const Candidate& candidate) const;
+  /// Appends the features, from this place of the matrix on, that c does not prove inactive.
+  void list_open(const Candidate& candidate, std::size_t first_place,
+                 std::vector<Index>& open) const;
   /// Gap and loss without X; false if they cannot be proven close enough.
   bool prove(Candidate& candidate);
   void predict_held_out();
   void cover(Index j);  // puts feature j among the columns kept for the closing pass
 
   const Columns& columns_;
-  const std::vector<GramMatrix>& grams_;
+  std::span<const GramMatrix> grams_;
   Index look_ahead_;
   double tol_;
   std::unique_ptr<Proven> proven_;
   const GramMatrix* gram_ = nullptr;
+  GramMatrix* growing_ = nullptr;  // gram_, where it grows
+  const ThreadPool* pool_ = nullptr;
+  std::vector<double> all_xty_, weighed_response_;
+  std::vector<double> last_correlation_;  // (p) of features that are not in the matrix
+  Index max_iterations_ = 0;
+  int n_looks_ = 0;
+  SparseCoef before_;  // where the last stretch ended
   const Problem* problem_ = nullptr;
   std::unique_ptr<GramProducts> products_;
   std::unique_ptr<ActiveSet> solver_;

@@ -4,6 +4,7 @@
 
 #include "backend/blas.hpp"
 #include "backend/cpu_working_set_backend.hpp"
+#include "backend/gram_pass.hpp"
 #include "backend/simd.hpp"
 #include "gap_term.hpp"
 
@@ -14,11 +15,14 @@ constexpr double kEps = std::numeric_limits<double>::epsilon();
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
-// A task computes one block of X'WX from as many rows at a time. Both are fixed: they decide the
-// order of sums. 4 MB of rows and 2 MB of sums stay in the cache.
-constexpr Index kGramBlock = 512;
-constexpr Index kGramRows = 1024;
 constexpr Index kRowsAtOnce = 256;
+
+// A growing matrix takes in features whose correlation is at least this share of a_j at the end of
+// the next stretch, the likeliest first, and as many as it has or these.
+constexpr double kLikely = 1.5;
+constexpr std::size_t kFirstFeatures = 64;
+constexpr std::size_t kLookedAt = 4;
+constexpr Index kLooksFrom = 12;
 
 // Of proven numbers: covers products of roundings, and of norms and P0 that are themselves rounded.
 constexpr double kRoundUp = 1.001;
@@ -33,150 +37,16 @@ double dot_in_chunks(Index n, const double* x, const double* z) {
   return sum;
 }
 
-/// Rows of sqrt(w_i) (xhat_ij - mean_j), column-major, as they are multiplied into a Gram matrix.
-/// With equal weights on all rows that is xhat itself, and w comes in as a scale.
-class GramRows {
- public:
-  struct Block {
-    const double* values;
-    Index stride;  ///< from one feature to the next
-  };
-
-  GramRows(const Columns& columns, const RowWeighting& weights)
-      : columns_(columns),
-        weights_(weights),
-        plain_(weights.uniform && weights.direct.empty()),
-        n_rows_(static_cast<Index>(weights.rows.size())) {
-    if (plain_) return;
-    for (const Index i : weights.rows) root_.push_back(std::sqrt(weights.weight[at(i)]));
-  }
-
-  Index n_rows() const { return n_rows_; }
-  double scale() const { return plain_ ? weights_.weight.front() : 1.0; }
-
-  /// Rows first .. first + m - 1 of those with weight, of `count` features from `feature` on;
-  /// written to `buffer` (m, count) unless they are kept.
-  Block read(Index first, Index m, Index feature, Index count, double* buffer) {
-    if (plain_ && columns_.all_built()) {
-      const Index n = columns_.n_samples();
-      return {columns_.matrix() + feature * n + first, n};
-    }
-    double* out = buffer;
-    for (Index j = feature; j < feature + count; ++j, out += m) {
-      if (plain_) {
-        columns_.compute_rows(j, first, m, out);
-      } else {
-        weigh(first, m, j, out);
-      }
-    }
-    return {buffer, m};
-  }
-
- private:
-  void weigh(Index first, Index m, Index j, double* out) {
-    const Index begin = weights_.rows[at(first)];
-    const Index end = weights_.rows[at(first + m - 1)] + 1;
-    const Index direct = weights_.direct_index(j);
-    const double* x = nullptr;
-    if (direct < 0) {
-      whole_.resize(at(end - begin));
-      x = columns_.read_rows(j, begin, end - begin, whole_.data());
-    } else {
-      x = weights_.direct_values.data() + direct * columns_.n_samples() + begin;
-    }
-    const double mean = weights_.column_mean(j);
-    for (Index t = 0; t < m; ++t) {
-      out[t] = root_[at(first + t)] * (x[weights_.rows[at(first + t)] - begin] - mean);
-    }
-  }
-
-  const Columns& columns_;
-  const RowWeighting& weights_;
-  bool plain_;
-  Index n_rows_;
-  std::vector<double> root_;  // (n_rows) sqrt(w_i)
-  std::vector<double> whole_;
-};
-
 }  // namespace
-
-std::vector<GramMatrix> make_gram_matrices(
-    const Columns& columns, const std::vector<std::shared_ptr<const RowWeighting>>& rows,
-    const ThreadPool& pool) {
-  const Index p = columns.n_features();
-  const Index n_blocks = (p + kGramBlock - 1) / kGramBlock;
-  struct Task {
-    std::size_t matrix;
-    Index across, down;  // first feature of each block
-  };
-  std::vector<Task> tasks;
-  std::vector<GramMatrix> out(rows.size());
-  for (std::size_t k = 0; k < rows.size(); ++k) {
-    out[k].rows = rows[k];
-    out[k].values.resize(at(p * p));
-    for (Index across = 0; across < n_blocks; ++across) {
-      for (Index down = across; down < n_blocks; ++down) {
-        tasks.push_back({k, across * kGramBlock, down * kGramBlock});
-      }
-    }
-  }
-  pool.run(static_cast<Index>(tasks.size()), [&](Index t, int) {
-    const auto& [k, across, down] = tasks[at(t)];
-    GramRows source(columns, *rows[k]);
-    const Index width = std::min(kGramBlock, p - across);
-    const Index height = std::min(kGramBlock, p - down);
-    double* sums = out[k].values.data() + across * p + down;
-    const auto left = std::make_unique_for_overwrite<double[]>(at(kGramRows * width));
-    const auto right = std::make_unique_for_overwrite<double[]>(at(kGramRows * height));
-    for (Index first = 0; first < source.n_rows(); first += kGramRows) {
-      const Index m = std::min(kGramRows, source.n_rows() - first);
-      const double beta = first == 0 ? 0.0 : 1.0;
-      const GramRows::Block x = source.read(first, m, across, width, left.get());
-      if (across == down) {
-        blas::syrk_lower(width, m, source.scale(), x.values, x.stride, beta, sums, p);
-      } else {
-        const GramRows::Block z = source.read(first, m, down, height, right.get());
-        blas::gemm(true, false, height, width, m, source.scale(), z.values, z.stride, x.values,
-                   x.stride, beta, sums, p);
-      }
-    }
-  });
-  pool.run(static_cast<Index>(out.size()),
-           [&](Index k, int) { blas::mirror_lower(p, out[at(k)].values.data()); });
-  return out;
-}
-
-void copy_held_out(const Columns& columns, std::span<const Problem> problems,
-                   std::vector<GramMatrix>& grams, const ThreadPool& pool) {
-  for (const Problem& problem : problems) {
-    if (problem.keep_coef || problem.projector || !problem.rows->direct.empty()) continue;
-    for (GramMatrix& gram : grams) {
-      if (gram.rows != problem.rows || !gram.held_out.empty()) continue;
-      gram.held_out = problem.held_out;
-      gram.held_out_values.assign(at(gram.held_out_stride() * columns.n_features()), 0.0);
-    }
-  }
-  const auto copied = [](const GramMatrix& gram) { return !gram.held_out.empty(); };
-  if (std::none_of(grams.begin(), grams.end(), copied)) return;
-  columns.for_each(pool, [&](Index j, const double* x) {
-    for (GramMatrix& gram : grams) {
-      double* out = gram.held_out_values.data() + j * gram.held_out_stride();
-      for (const Index i : gram.held_out) *out++ = x[i] - gram.rows->column_mean(j);
-    }
-  });
-}
-
-std::size_t gram_scratch_bytes(Index n_samples) {
-  return at(2 * kGramRows * kGramBlock + n_samples) * sizeof(double);
-}
 
 struct GramBackend::Candidate {
   Index lambda_index = 0;
   SparseCoef coef;
-  std::vector<double> c;  // (p) correlations as the Gram matrix gives them
+  std::vector<double> c;  // correlations as the Gram matrix gives them, in its order
   ActiveSet::Outcome outcome;
   Index n_dependent = 0;
-  Index place = -1;  // among those measured from X, or -1: the numbers below are proven
+  Index place = -1;              // among those measured from X, or -1: the numbers below are proven
+  std::vector<double> measured;  // of the features covered then, where the matrix grows
   double gap = 0.0;
   ResidualSums sums;
   const double* held_out = nullptr;  // residuals
@@ -192,13 +62,20 @@ struct GramBackend::Proven {
   bool usable = false;
 };
 
-GramBackend::GramBackend(const Columns& columns, const std::vector<GramMatrix>& grams,
+GramBackend::GramBackend(const Columns& columns, std::span<const GramMatrix> grams,
                          Index max_look_ahead, double tol)
     : columns_(columns),
       grams_(grams),
       look_ahead_(max_look_ahead),
       tol_(tol),
       proven_(std::make_unique<Proven>()) {}
+
+GramBackend::GramBackend(const Columns& columns, GramMatrix& growing, const ThreadPool& pool,
+                         Index max_look_ahead, double tol)
+    : GramBackend(columns, {&growing, 1}, max_look_ahead, tol) {
+  growing_ = &growing;
+  pool_ = &pool;
+}
 
 GramBackend::~GramBackend() = default;
 
@@ -221,33 +98,63 @@ void GramBackend::load(std::span<const Index>, std::span<const Problem* const> p
   for (Index j = 0; j < p; ++j) {
     xty[at(j)] = dot_in_chunks(n, rows.read(columns_, j, whole_.data()), z.data());
   }
-  products_ =
-      std::make_unique<GramProducts>(gram_->values.data(), std::move(xty), std::sqrt(squares), p);
-  solver_ = std::make_unique<ActiveSet>(columns_, *problem_, *products_, nullptr);
-  solver_->start_from(problem_->start, problem_->lambda.empty() ? 0.0 : problem_->lambda.front());
-  working_set_.clear();
+  for (Index i = 0; i < n; ++i) whole_[at(i)] = problem_->y->value[at(i)] - problem_->y_mean;
+  const double y_squares = dot_in_chunks(n, whole_.data(), z.data());
+  response_norm_ = std::sqrt(y_squares);
+  weighted_norm_.resize(at(p));
   for (Index j = 0; j < p; ++j) {
-    if (!problem_->excluded(j)) working_set_.push_back(j);
+    weighted_norm_[at(j)] =
+        kRoundUp * std::sqrt(std::max(rows.second_moment[at(j)], rows.variance[at(j)]));
   }
+  working_set_.clear();
   failed_ = -1;
   covered_.clear();
   place_.assign(at(p), -1);
   columns_covered_.clear();
   direct_.clear();
-  for (Index i = 0; i < n; ++i) whole_[at(i)] = problem_->y->value[at(i)] - problem_->y_mean;
-  const double y_squares = dot_in_chunks(n, whole_.data(), z.data());
-  response_norm_ = std::sqrt(y_squares);
-  weighted_norm_.resize(at(p));
-  for (Index j = 0; j < p; ++j) weighted_norm_[at(j)] = std::sqrt(gram_->values[at(j * p + j)]);
+  if (growing_ != nullptr) {
+    last_correlation_ = xty;
+    all_xty_ = std::move(xty);
+    xty = {};
+    const GramRows weighed(columns_, rows);
+    weighed_response_.clear();
+    for (std::size_t t = 0; t < rows.rows.size(); ++t) {
+      weighed_response_.push_back(weighed.root(static_cast<Index>(t)) * whole_[at(rows.rows[t])]);
+    }
+  }
+  products_ = std::make_unique<GramProducts>(*gram_, std::move(xty), std::sqrt(squares));
+  solver_ = std::make_unique<ActiveSet>(columns_, *problem_, *products_, nullptr);
+  if (growing_ != nullptr) {
+    std::vector<Index> start;
+    for (const auto& [j, b] : problem_->start) start.push_back(j);
+    let_in(start);
+  } else {
+    for (Index j = 0; j < p; ++j) {
+      if (!problem_->excluded(j)) working_set_.push_back(j);
+    }
+  }
+  solver_->start_from(problem_->start, problem_->lambda.empty() ? 0.0 : problem_->lambda.front());
   load_proven(y_squares);
+}
+
+void GramBackend::let_in(std::span<const Index> features) {
+  if (features.empty()) return;
+  extend(columns_, {growing_, 1}, features, *pool_);
+  std::vector<double> xty;
+  for (const Index j : features) {
+    xty.push_back(all_xty_[at(j)]);
+    if (!problem_->excluded(j)) working_set_.push_back(j);
+  }
+  products_->extend(xty);
 }
 
 void GramBackend::load_proven(double y_squares) {
   const RowWeighting& rows = *problem_->rows;
   const auto p = at(columns_.n_features());
   Proven& proven = *proven_;
-  proven.usable = !problem_->keep_coef && !problem_->projector && rows.direct.empty() &&
-                  !gram_->held_out.empty() && gram_->held_out == problem_->held_out;
+  proven.usable = growing_ == nullptr && !problem_->keep_coef && !problem_->projector &&
+                  rows.direct.empty() && !gram_->held_out.empty() &&
+                  gram_->held_out == problem_->held_out;
   if (!proven.usable) return;
   // Means are off by up to (2n + 4) u times the norm: their own sum, and that of the weights.
   const auto n = static_cast<double>(columns_.n_samples());
@@ -342,8 +249,24 @@ void GramBackend::cover(Index j) {
   }
 }
 
-void GramBackend::choose_working_sets(std::span<const PathBlock>) {
-  // Products with all features are at hand: the working set is everything.
+void GramBackend::choose_working_sets(std::span<const PathBlock> blocks) {
+  // Where the matrix has all features the working set is everything.
+  if (growing_ == nullptr) return;
+  const PathBlock& block = blocks.front();
+  const double lambda = problem_->lambda[at(block.first + block.count - 1)];
+  std::vector<std::pair<double, Index>> likely;
+  for (Index j = 0; j < columns_.n_features(); ++j) {
+    if (gram_->place[at(j)] >= 0 || problem_->excluded(j)) continue;
+    const double a = problem_->a(j, lambda);
+    const double g = std::fabs(last_correlation_[at(j)]);
+    if (g >= kLikely * a) likely.emplace_back(-g / a, j);
+  }
+  std::sort(likely.begin(), likely.end());
+  if (block.first == 0) likely.resize(std::min(likely.size(), kFirstFeatures));
+  n_looks_ = block.count >= kLooksFrom ? 1 : 0;
+  std::vector<Index> features;
+  for (const auto& [rank, j] : likely) features.push_back(j);
+  let_in(features);
 }
 
 void GramBackend::solve_working_sets(std::span<const PathBlock> blocks, Index max_iterations) {
@@ -353,29 +276,167 @@ void GramBackend::solve_working_sets(std::span<const PathBlock> blocks, Index ma
     // computed from X replace those of the Gram matrix there.
     const Candidate& failed = candidates_[at(failed_)];
     solver_->solve(problem_->lambda[at(failed.lambda_index)], working_set_, max_iterations);
-    products_->correct(covered_, correlation_.data() + candidates_[at(failed_)].place *
-                                                           static_cast<Index>(covered_.size()));
+    if (growing_ != nullptr) {
+      products_->correct({covered_.data(), failed.measured.size()}, failed.measured.data());
+    } else {
+      products_->correct(covered_,
+                         correlation_.data() + failed.place * static_cast<Index>(covered_.size()));
+    }
     solver_->refresh();
     proven_->usable = false;  // its bounds are those of X'Wy as first computed
     failed_ = -1;
   }
   candidates_.resize(at(block.count));
   n_measured_ = 0;
+  max_iterations_ = max_iterations;
+  before_ = solver_->coef();
   for (Index k = 0; k < block.count; ++k) {
     Candidate& candidate = candidates_[at(k)];
     candidate.lambda_index = block.first + k;
-    candidate.outcome =
-        solver_->solve(problem_->lambda[at(candidate.lambda_index)], working_set_, max_iterations);
-    candidate.n_dependent = solver_->n_dependent();
-    candidate.coef = solver_->coef();
+    candidate.outcome.iterations = 0;
     candidate.place = -1;
+    solve_candidate(candidate);
     if (prove(candidate)) continue;
     candidate.c = products_->correlations();
     candidate.place = n_measured_++;
   }
 }
 
+void GramBackend::solve_candidate(Candidate& candidate) {
+  const Index before = candidate.outcome.iterations;
+  candidate.outcome =
+      solver_->solve(problem_->lambda[at(candidate.lambda_index)], working_set_, max_iterations_);
+  candidate.outcome.iterations += before;
+  candidate.n_dependent = solver_->n_dependent();
+  candidate.coef = solver_->coef();
+}
+
+double GramBackend::rounding(const Candidate& candidate) const {
+  double fitted_norm = response_norm_;
+  for (const auto& [j, b] : candidate.coef) fitted_norm += weighted_norm_[at(j)] * std::fabs(b);
+  return static_cast<double>(columns_.n_samples() + static_cast<Index>(candidate.coef.size()) + 4) *
+         0.5 * kEps * fitted_norm * kRoundUp;
+}
+
+void GramBackend::list_open(const Candidate& candidate, std::size_t first_place,
+                            std::vector<Index>& open) const {
+  const double bound = rounding(candidate);
+  const double lambda = problem_->lambda[at(candidate.lambda_index)];
+  for (std::size_t q = first_place; q < candidate.c.size(); ++q) {
+    const Index j = gram_->features[q];
+    if (problem_->excluded(j)) continue;
+    const double g = std::fabs(candidate.c[q]) + bound * weighted_norm_[at(j)];
+    if (!(g <= problem_->a(j, lambda))) open.push_back(j);
+  }
+}
+
+PassResult GramBackend::measure(std::span<Candidate* const> chosen, bool want_covered,
+                                std::span<const Index> outside) {
+  const auto m = static_cast<Index>(chosen.size());
+  std::vector<Index> open;
+  for (const Candidate* candidate : chosen) {
+    for (const auto& [j, b] : candidate->coef) open.push_back(j);
+    if (want_covered) list_open(*candidate, 0, open);
+  }
+  for (const Index j : open) {
+    if (place_[at(j)] >= 0) continue;
+    place_[at(j)] = static_cast<Index>(covered_.size());
+    covered_.push_back(j);
+  }
+  const auto n_covered = static_cast<Index>(covered_.size());
+  coef_.assign(at(n_covered * m), 0.0);
+  std::vector<double> root_squares;
+  for (Index k = 0; k < m; ++k) {
+    const Candidate& candidate = *chosen[at(k)];
+    double explained = 0.0;
+    for (const auto& [j, b] : candidate.coef) {
+      coef_[at(k * n_covered + place_[at(j)])] = b;
+      explained += b * (all_xty_[at(j)] + candidate.c[at(gram_->place[at(j)])]);
+    }
+    root_squares.push_back(std::sqrt(std::max(0.0, response_norm_ * response_norm_ - explained)));
+  }
+  return read_through(columns_, *problem_->rows,
+                      {weighed_response_, covered_, coef_, root_squares, outside, m, want_covered},
+                      *pool_);
+}
+
+std::size_t GramBackend::let_in_and_check(std::span<const Index> features, std::size_t first) {
+  const auto old = at(gram_->size());
+  let_in(features);
+  std::size_t earliest = candidates_.size();
+  std::vector<Index> open;
+  for (std::size_t k = first; k < candidates_.size(); ++k) {
+    Candidate& candidate = candidates_[k];
+    for (auto q = old; q < at(gram_->size()); ++q) {
+      const double* column = gram_->column(static_cast<Index>(q));
+      double c = products_->response_products()[q];
+      for (const auto& [j, b] : candidate.coef) c -= b * column[gram_->place[at(j)]];
+      candidate.c.push_back(c);
+    }
+    open.clear();
+    list_open(candidate, old, open);
+    if (!open.empty()) earliest = std::min(earliest, k);
+  }
+  return earliest;
+}
+
+// Candidates before `first` are measured, and proven to have no violators outside the matrix. A
+// look at a few of the others costs little more than reading X and finds most of what they lack.
+void GramBackend::measure_and_grow() {
+  std::size_t first = 0;
+  while (first < candidates_.size()) {
+    const bool look = n_looks_ > 0;
+    --n_looks_;
+    std::vector<Candidate*> chosen;
+    const std::size_t step = look ? std::max<std::size_t>(1, candidates_.size() / kLookedAt) : 1;
+    for (std::size_t k = candidates_.size(); k > first; k -= std::min(k, step)) {
+      chosen.push_back(&candidates_[k - 1]);
+    }
+    std::vector<Index> outside;
+    for (Index j = 0; j < columns_.n_features(); ++j) {
+      if (gram_->place[at(j)] < 0 && !problem_->excluded(j)) outside.push_back(j);
+    }
+    const PassResult told = measure(chosen, !look, outside);
+    std::vector<Index> newcomers;
+    for (std::size_t o = 0; o < outside.size(); ++o) {
+      const Index j = outside[o];
+      last_correlation_[at(j)] = told.outside[o];
+      for (std::size_t k = 0; k < chosen.size(); ++k) {
+        const double g =
+            std::fabs(told.outside[k * outside.size() + o]) + told.error(weighted_norm_[at(j)], k);
+        if (g <= problem_->a(j, problem_->lambda[at(chosen[k]->lambda_index)])) continue;
+        newcomers.push_back(j);
+        break;
+      }
+    }
+    if (!look) {
+      const std::size_t n_covered = covered_.size();
+      for (std::size_t k = 0; k < chosen.size(); ++k) {
+        const auto begin = told.covered.begin() + static_cast<std::ptrdiff_t>(k * n_covered);
+        chosen[k]->measured.assign(begin, begin + static_cast<std::ptrdiff_t>(n_covered));
+        chosen[k]->sums = {told.squares[k], std::numeric_limits<double>::quiet_NaN()};
+      }
+    }
+    if (3 * (at(gram_->size()) + newcomers.size()) > 2 * gram_->place.size()) newcomers = outside;
+    const std::size_t again = let_in_and_check(newcomers, first);
+    if (!look) first = again;
+    if (again + 1 < candidates_.size()) {
+      // Far from where the solver is: its changes one by one would cost more.
+      const Index l = std::max<Index>(0, candidates_[again].lambda_index - 1);
+      solver_->go_back(again > 0 ? candidates_[again - 1].coef : before_, problem_->lambda[at(l)]);
+    }
+    for (std::size_t k = again; k < candidates_.size(); ++k) {
+      solve_candidate(candidates_[k]);
+      candidates_[k].c = products_->correlations();
+    }
+  }
+}
+
 void GramBackend::correlate(std::span<const PathBlock>) {
+  if (growing_ != nullptr) {
+    measure_and_grow();
+    return;
+  }
   predict_held_out();
   const Index m = n_measured_;
   if (m == 0) return;
@@ -479,13 +540,15 @@ void GramBackend::certify(std::span<const PathBlock> blocks, std::span<Candidate
       report.finite = fit.status != Status::kNumericalBreakdown;
       continue;
     }
-    const double* r = residual_.data() + candidate.place * n;
-    const double* z = weighted_.data() + candidate.place * n;
-    const double half_q = 0.5 * simd().dot(n, z, r);
-    double fitted_norm = response_norm_;
-    for (const auto& [j, b] : candidate.coef) fitted_norm += weighted_norm_[at(j)] * std::fabs(b);
-    const double bound = static_cast<double>(n + static_cast<Index>(candidate.coef.size()) + 4) *
-                         0.5 * kEps * fitted_norm * 1.001;
+    std::span<const double> measured = candidate.measured;
+    const double* z = nullptr;
+    double half_q = 0.5 * candidate.sums.loss;
+    if (growing_ == nullptr) {
+      measured = {correlation_.data() + candidate.place * n_covered, covered_.size()};
+      z = weighted_.data() + candidate.place * n;
+      half_q = 0.5 * simd().dot(n, z, residual_.data() + candidate.place * n);
+    }
+    const double bound = rounding(candidate);
     terms.clear();
     auto b = candidate.coef.begin();
     for (Index j = 0; j < p; ++j) {
@@ -494,10 +557,14 @@ void GramBackend::certify(std::span<const PathBlock> blocks, std::span<Candidate
       if (problem_->excluded(j)) continue;
       const double a = problem_->a(j, lambda);
       double g = 0.0;
-      if (place_[at(j)] >= 0) {
-        g = correlation_[at(candidate.place * n_covered + place_[at(j)])];
+      if (place_[at(j)] >= 0 && at(place_[at(j)]) < measured.size()) {
+        g = measured[at(place_[at(j)])];
       } else {
-        if (std::fabs(candidate.c[at(j)]) + bound * weighted_norm_[at(j)] <= a) continue;
+        // What a growing matrix lacks, or lacked then, was proven inactive; and so was what it has
+        // and is not covered.
+        const Index q = gram_->place[at(j)];
+        if (growing_ != nullptr && (q < 0 || at(q) >= candidate.c.size())) continue;
+        if (std::fabs(candidate.c[at(q)]) + bound * weighted_norm_[at(j)] <= a) continue;
         g = simd().dot(n, rows.column(columns_, j), z);
       }
       if (value != 0.0 || !(std::fabs(g) <= a)) {
@@ -523,9 +590,13 @@ Harvest GramBackend::harvest(Index, Index k, bool want_residual) {
     for (const Index i : gram_->held_out) out.residual[at(i)] = *r++;
     return out;
   }
+  out.coef = candidate.coef;
+  if (growing_ != nullptr) {
+    out.sums = candidate.sums;
+    return out;
+  }
   const double* r = residual_.data() + candidate.place * n;
   std::vector<double> residual(r, r + n);
-  out.coef = candidate.coef;
   out.sums = sums_of_residual(*problem_, residual);
   if (want_residual) out.residual = std::move(residual);
   return out;

@@ -131,14 +131,13 @@ void ResidualProducts::residual(std::vector<double>& r) const {
   }
 }
 
-GramProducts::GramProducts(const double* gram, std::vector<double> xty, double response_norm,
-                           Index p)
-    : gram_(gram), xty_(std::move(xty)), response_norm_(response_norm), p_(p), c_(xty_) {}
+GramProducts::GramProducts(const GramMatrix& gram, std::vector<double> xty, double response_norm)
+    : gram_(gram), xty_(std::move(xty)), response_norm_(response_norm), c_(xty_) {}
 
 void GramProducts::enter(std::span<const Index> features, double* gram, Index ld) {
-  active_.insert(active_.end(), features.begin(), features.end());
+  for (const Index j : features) active_.push_back(gram_.place[at(j)]);
   for (std::size_t c = 0; c < features.size(); ++c) {
-    const double* column = gram_ + features[c] * p_;
+    const double* column = gram_.column(gram_.place[at(features[c])]);
     double* out = gram + static_cast<Index>(c) * ld;
     for (std::size_t k = 0; k < active_.size(); ++k) out[k] = column[active_[k]];
   }
@@ -152,14 +151,20 @@ void GramProducts::set_coef(std::span<const double> coef) {
   std::vector<const double*> columns(coef.size());
   for (std::size_t k = 0; k < coef.size(); ++k) {
     minus[k] = -coef[k];
-    columns[k] = gram_ + active_[k] * p_;
+    columns[k] = gram_.column(active_[k]);
   }
-  simd().axpys(p_, static_cast<Index>(coef.size()), minus.data(), columns.data(), c_.data());
+  simd().axpys(gram_.size(), static_cast<Index>(coef.size()), minus.data(), columns.data(),
+               c_.data());
+}
+
+void GramProducts::extend(std::span<const double> xty) {
+  xty_.insert(xty_.end(), xty.begin(), xty.end());
+  c_.resize(xty_.size());
 }
 
 void GramProducts::correct(std::span<const Index> features, const double* exact) {
   for (std::size_t k = 0; k < features.size(); ++k) {
-    const std::size_t j = at(features[k]);
+    const std::size_t j = at(gram_.place[at(features[k])]);
     xty_[j] += exact[k] - c_[j];
     c_[j] = exact[k];
   }
@@ -170,7 +175,7 @@ void GramProducts::gradient_active(double* g) {
 }
 
 void GramProducts::gradient(std::span<const Index> features, double* g) {
-  for (std::size_t k = 0; k < features.size(); ++k) g[k] = c_[at(features[k])];
+  for (std::size_t k = 0; k < features.size(); ++k) g[k] = c_[at(gram_.place[at(features[k])])];
 }
 
 }  // namespace thresher

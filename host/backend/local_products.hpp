@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "backend/gram_matrix.hpp"
 #include "setup/problem.hpp"
 
 namespace thresher {
@@ -73,11 +74,12 @@ class ResidualProducts final : public LocalProducts {
   std::vector<double> whole_;    // (n) scratch
 };
 
-/// Through X'WX and X'Wy, for n much larger than p. Cost of set_coef: p * n_active.
+/// Through X'WX and X'Wy, for n much larger than p, of the features that are in the matrix. Cost of
+/// set_coef: their number times n_active.
 class GramProducts final : public LocalProducts {
  public:
-  /// gram: (p, p) column-major, full; xty: (p).
-  GramProducts(const double* gram, std::vector<double> xty, double response_norm, Index p);
+  /// xty: in the order of gram.features. `gram` is borrowed.
+  GramProducts(const GramMatrix& gram, std::vector<double> xty, double response_norm);
 
   void enter(std::span<const Index> features, double* gram, Index ld) override;
   void leave(Index position) override;
@@ -86,21 +88,22 @@ class GramProducts final : public LocalProducts {
   void gradient(std::span<const Index> features, double* g) override;
   double weighted_residual_norm() const override { return response_norm_; }
 
-  /// <x_j, r> of all features for the last coefficients, as G and X'Wy give it.
+  /// <x_j, r> of all features of the matrix, in its order, for the last coefficients.
   const std::vector<double>& correlations() const { return c_; }
   /// X'Wy.
   const std::vector<double>& response_products() const { return xty_; }
+  /// Takes in X'Wy of features that the matrix has got since.
+  void extend(std::span<const double> xty);
   /// Shifts X'Wy so that the last coefficients give exact[k] for features[k] (one step of iterative
   /// refinement when `exact` was computed from X).
   void correct(std::span<const Index> features, const double* exact);
 
  private:
-  const double* gram_;
+  const GramMatrix& gram_;
   std::vector<double> xty_;
   double response_norm_;
-  Index p_;
-  std::vector<Index> active_;
-  std::vector<double> c_;  // xty - G b
+  std::vector<Index> active_;  // places in the matrix
+  std::vector<double> c_;      // xty - G b
 };
 
 }  // namespace thresher

@@ -41,6 +41,12 @@ struct Simd {
   ColumnCentred (*centre_f64)(Index n, const double* x, double mean, double scale, double* out);
   ColumnCentred (*centre_f32)(Index n, const float* x, double mean, double scale, double* out);
 
+  /// out = (x - mean) * scale, nothing told; narrow: rounded to float.
+  void (*shift_f64)(Index n, const double* x, double mean, double scale, double* out);
+  void (*shift_f32)(Index n, const float* x, double mean, double scale, double* out);
+  void (*narrow_f64)(Index n, const double* x, double mean, double scale, float* out);
+  void (*narrow_f32)(Index n, const float* x, double mean, double scale, float* out);
+
   double (*dot)(Index n, const double* x, const double* y);
   void (*axpy)(Index n, double alpha, const double* x, double* y);
   /// Sums of w x and w x^2.

@@ -160,6 +160,26 @@ ColumnCentred centre_f32(Index n, const float* x, double mean, double scale, dou
   return centre(n, x, mean, scale, out);
 }
 
+template <class T, class Out>
+void shift(Index n, const T* x, double mean, double scale, Out* __restrict__ out) {
+  for (Index i = 0; i < n; ++i) {
+    out[i] = static_cast<Out>((static_cast<double>(x[i]) - mean) * scale);
+  }
+}
+
+void shift_f64(Index n, const double* x, double mean, double scale, double* out) {
+  shift(n, x, mean, scale, out);
+}
+void shift_f32(Index n, const float* x, double mean, double scale, double* out) {
+  shift(n, x, mean, scale, out);
+}
+void narrow_f64(Index n, const double* x, double mean, double scale, float* out) {
+  shift(n, x, mean, scale, out);
+}
+void narrow_f32(Index n, const float* x, double mean, double scale, float* out) {
+  shift(n, x, mean, scale, out);
+}
+
 double dot(Index n, const double* x, const double* y) {
   Doubles s0{}, s1{}, s2{}, s3{};
   Index i = 0;

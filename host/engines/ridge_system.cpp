@@ -212,7 +212,7 @@ RowProducts make_row_products(const Columns& columns, const Penalties& penalties
     }
     if (!backend.add_row_products(n, width, panel.data(), out.K.data())) return {};
   }
-  blas::mirror_lower(n, out.K.data());
+  blas::mirror_lower(n, out.K.data(), n);
   return out;
 }
 

@@ -1,3 +1,5 @@
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -138,6 +140,15 @@ std::size_t convert(const Dtype& dtype, const char* bytes, std::size_t count, T*
 template <class T>
 constexpr ItemType kItemOf = std::is_same_v<T, float> ? ItemType::kF4 : ItemType::kF8;
 
+// Huge pages: fewer faults while reading, and fewer misses whenever X is read in blocks. NumPy asks
+// for the same.
+void ask_for_huge_pages(void* data, std::size_t bytes) {
+  constexpr std::size_t kPage = std::size_t{2} << 20;
+  const auto begin = (reinterpret_cast<std::uintptr_t>(data) + kPage - 1) / kPage * kPage;
+  const auto end = (reinterpret_cast<std::uintptr_t>(data) + bytes) / kPage * kPage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+}
+
 // Memory grows with the bytes that really come, unless the file is known to hold them all.
 template <class T>
 void read_items(ByteSource& source, const NpyHeader& header, const Dtype& dtype, std::size_t count,
@@ -145,7 +156,10 @@ void read_items(ByteSource& source, const NpyHeader& header, const Dtype& dtype,
   const std::size_t chunk = kChunkBytes / dtype.bytes;
   const bool direct = dtype.type == kItemOf<T>;
   std::vector<char> bytes(direct ? 0 : std::min(chunk, count) * dtype.bytes);
-  if (source.size()) out.reserve(count);
+  if (source.size()) {
+    out.reserve(count);
+    ask_for_huge_pages(out.data(), count * sizeof(T));
+  }
   for (std::size_t done = 0; done < count;) {
     const std::size_t now = std::min(chunk, count - done);
     if (done + now > out.capacity()) out.reserve(std::min(count, 2 * (done + now)));

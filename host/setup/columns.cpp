@@ -74,6 +74,30 @@ ColumnCentred centre_by_exponent(Index n, const T* x, double mean, int exponent,
   return told;
 }
 
+void shift(Index n, const double* x, double mean, double scale, double* out) {
+  simd().shift_f64(n, x, mean, scale, out);
+}
+void shift(Index n, const float* x, double mean, double scale, double* out) {
+  simd().shift_f32(n, x, mean, scale, out);
+}
+void shift(Index n, const double* x, double mean, double scale, float* out) {
+  simd().narrow_f64(n, x, mean, scale, out);
+}
+void shift(Index n, const float* x, double mean, double scale, float* out) {
+  simd().narrow_f32(n, x, mean, scale, out);
+}
+
+template <class T, class Out>
+void shift_by_exponent(Index n, const T* x, double mean, int exponent, Out* out) {
+  if (exponent > -1000 && exponent < 1000) {
+    shift(n, x, mean, std::ldexp(1.0, -exponent), out);
+    return;
+  }
+  for (Index i = 0; i < n; ++i) {
+    out[i] = static_cast<Out>(std::ldexp(static_cast<double>(x[i]) - mean, -exponent));
+  }
+}
+
 double round_up(double value) {
   return value * (1.0 + 1e-10);  // far above the rounding of a sum of squares, far below any bound
 }
@@ -204,9 +228,10 @@ Columns::Columns(const AnyMatrix& X, bool do_centre, const std::vector<std::uint
   }
 }
 
-void Columns::compute_rows(Index j, Index first, Index count, double* out) const {
+template <class Out>
+void Columns::compute(Index j, Index first, Index count, Out* out) const {
   if (norm_[at(j)] == 0.0) {
-    std::fill(out, out + count, 0.0);
+    std::fill(out, out + count, Out{0});
     return;
   }
   std::visit(
@@ -214,15 +239,39 @@ void Columns::compute_rows(Index j, Index first, Index count, double* out) const
         const MatrixView<const T> part{view.data + first * view.row_stride, count, view.cols,
                                        view.row_stride, view.col_stride};
         const BlockReader reader(part, j, j + 1);
-        centre_by_exponent(count, reader.column(j), mean_[at(j)], exponent_[at(j)], out);
+        shift_by_exponent(count, reader.column(j), mean_[at(j)], exponent_[at(j)], out);
       },
       X_);
+}
+
+void Columns::compute_rows(Index j, Index first, Index count, double* out) const {
+  compute(j, first, count, out);
+}
+
+void Columns::compute_rows(Index j, Index first, Index count, float* out) const {
+  compute(j, first, count, out);
 }
 
 const double* Columns::read_rows(Index j, Index first, Index count, double* buffer) const {
   if (built_[at(j)].load(std::memory_order_acquire) == 2) return storage_.get() + j * n_ + first;
   compute_rows(j, first, count, buffer);
   return buffer;
+}
+
+void Columns::prefetch_rows(Index j, Index first, Index count) const {
+  const auto prefetch = [&]<class T>(const T* x) {
+    constexpr Index kLine = 64 / static_cast<Index>(sizeof(T));
+    for (Index i = 0; i < count; i += kLine) __builtin_prefetch(x + first + i);
+  };
+  if (built_[at(j)].load(std::memory_order_acquire) == 2) {
+    prefetch(storage_.get() + j * n_);
+    return;
+  }
+  std::visit(
+      [&](const auto& view) {
+        if (view.row_stride == 1) prefetch(view.data + j * view.col_stride);
+      },
+      X_);
 }
 
 const double* Columns::column(Index j) const {

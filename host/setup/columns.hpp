@@ -58,9 +58,13 @@ class Columns {
 
   /// Writes rows first .. first + count - 1 of xhat_j to `out` (count).
   void compute_rows(Index j, Index first, Index count, double* out) const;
+  void compute_rows(Index j, Index first, Index count, float* out) const;
 
   /// Those rows where they are kept, else computed into `buffer` (count).
   const double* read_rows(Index j, Index first, Index count, double* buffer) const;
+
+  /// Has those rows of x_j on their way from memory.
+  void prefetch_rows(Index j, Index first, Index count) const;
 
   /// Calls visit(j, xhat_j) for every column, in parallel over blocks, columns kept only if built.
   void for_each(const ThreadPool& pool,
@@ -69,6 +73,9 @@ class Columns {
   const AnyMatrix& source() const { return X_; }
 
  private:
+  template <class Out>
+  void compute(Index j, Index first, Index count, Out* out) const;
+
   static std::size_t at(Index j) { return static_cast<std::size_t>(j); }
 
   AnyMatrix X_;

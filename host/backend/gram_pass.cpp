@@ -1,0 +1,161 @@
+#include "backend/gram_pass.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "backend/blas.hpp"
+#include "backend/gram_matrix.hpp"
+#include "backend/simd.hpp"
+
+namespace thresher {
+namespace {
+
+constexpr Index kParts = 4;
+// Rows summed in float before the sum joins one in double: few, because the bound of the rounding
+// decides how many features cannot be told from violators.
+constexpr Index kFloatRows = 256;
+// Outside features at a time: 1,024 rows of them in float stay in the cache.
+constexpr Index kFloatColumns = 128;
+
+std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+/// A power of two that brings a residual of about this norm near 1.
+double range_of(double norm) {
+  int exponent = 0;
+  if (norm > 0.0 && std::isfinite(norm)) std::frexp(norm, &exponent);
+  return std::ldexp(1.0, std::clamp(-exponent, -1000, 1000));
+}
+
+/// One part's share, with room to work in.
+class PassPart {
+ public:
+  PassPart(const Columns& columns, const RowWeighting& rows, const PassRequest& request)
+      : source_(columns, rows), request_(request) {
+    const auto n_covered = static_cast<Index>(request.covered.size());
+    const Index m = request.n_candidates;
+    sums.squares.assign(at(m), 0.0);
+    if (request.want_covered) sums.covered.assign(at(n_covered * m), 0.0);
+    sums.outside.assign(request.outside.size() * at(m), 0.0);
+    const Index width = std::min(kGramBlock, n_covered);
+    x_ = std::make_unique_for_overwrite<double[]>(at(kGramRows * width));
+    r_ = std::make_unique_for_overwrite<double[]>(at(kGramRows * m));
+    z_ = std::make_unique_for_overwrite<float[]>(at(kGramRows * m));
+    x_float_ = std::make_unique_for_overwrite<float[]>(at(kGramRows * kFloatColumns));
+    products_ = std::make_unique_for_overwrite<float[]>(at(kFloatColumns * m));
+  }
+
+  void read(Index first, Index m) {
+    residuals(first, m);
+    if (!request_.outside.empty()) outside(first, m);
+  }
+
+  PassResult sums;
+
+ private:
+  /// r, its squares, and products with covered features.
+  void residuals(Index first, Index m) {
+    const auto n_covered = static_cast<Index>(request_.covered.size());
+    const Index count = request_.n_candidates;
+    for (Index c = 0; c < count; ++c) {
+      std::copy_n(request_.response.data() + first, m, r_.get() + c * m);
+    }
+    GramRows::Block x{};
+    for (Index j = 0; j < n_covered; j += kGramBlock) {
+      const Index width = std::min(kGramBlock, n_covered - j);
+      x = source_.read(first, m, request_.covered.subspan(at(j), at(width)), x_.get());
+      blas::gemm(false, false, m, count, width, -1.0, x.values, x.stride, request_.coef.data() + j,
+                 n_covered, 1.0, r_.get(), m);
+    }
+    for (Index c = 0; c < count; ++c) {
+      const double* r = r_.get() + c * m;
+      sums.squares[at(c)] += source_.scale() * simd().dot(m, r, r);
+    }
+    if (!request_.want_covered) return;
+    for (Index j = 0; j < n_covered; j += kGramBlock) {
+      const Index width = std::min(kGramBlock, n_covered - j);
+      if (n_covered > kGramBlock) {
+        x = source_.read(first, m, request_.covered.subspan(at(j), at(width)), x_.get());
+      }
+      blas::gemm(true, false, width, count, m, source_.scale(), x.values, x.stride, r_.get(), m,
+                 1.0, sums.covered.data() + j, n_covered);
+    }
+  }
+
+  void outside(Index first, Index m) {
+    const auto n_outside = static_cast<Index>(request_.outside.size());
+    const Index count = request_.n_candidates;
+    for (Index c = 0; c < count; ++c) {
+      const double share = range_of(request_.root_squares[at(c)]);
+      const double* r = r_.get() + c * m;
+      float* z = z_.get() + c * m;
+      for (Index i = 0; i < m; ++i) z[i] = static_cast<float>(share * r[i]);
+    }
+    for (Index j = 0; j < n_outside; j += kFloatColumns) {
+      const Index width = std::min(kFloatColumns, n_outside - j);
+      source_.read_float(first, m, request_.outside.subspan(at(j), at(width)), x_float_.get());
+      for (Index i = 0; i < m; i += kFloatRows) {
+        blas::gemm(true, false, width, count, std::min(kFloatRows, m - i), 1.0F, x_float_.get() + i,
+                   m, z_.get() + i, m, 0.0F, products_.get(), width);
+        for (Index c = 0; c < count; ++c) {
+          const double back = source_.scale() / range_of(request_.root_squares[at(c)]);
+          double* to = sums.outside.data() + c * n_outside + j;
+          const float* from = products_.get() + c * width;
+          for (Index k = 0; k < width; ++k) to[k] += back * static_cast<double>(from[k]);
+        }
+      }
+    }
+  }
+
+  GramRows source_;
+  const PassRequest& request_;
+  std::unique_ptr<double[]> x_, r_;
+  std::unique_ptr<float[]> z_, x_float_, products_;
+};
+
+void add(std::vector<double>& sum, const std::vector<double>& part) {
+  for (std::size_t k = 0; k < sum.size(); ++k) sum[k] += part[k];
+}
+
+}  // namespace
+
+PassResult read_through(const Columns& columns, const RowWeighting& rows,
+                        const PassRequest& request, const ThreadPool& pool) {
+  const auto n_rows = static_cast<Index>(rows.rows.size());
+  const Index n_chunks = (n_rows + kGramRows - 1) / kGramRows;
+  const Index n_parts = std::min(kParts, n_chunks);
+  std::vector<PassResult> parts(at(n_parts));
+  pool.run(n_parts, [&](Index t, int) {
+    PassPart part(columns, rows, request);
+    for (Index k = t * n_chunks / n_parts; k < (t + 1) * n_chunks / n_parts; ++k) {
+      part.read(k * kGramRows, std::min(kGramRows, n_rows - k * kGramRows));
+    }
+    parts[at(t)] = std::move(part.sums);
+  });
+  PassResult out = std::move(parts.front());
+  for (std::size_t t = 1; t < parts.size(); ++t) {
+    add(out.squares, parts[t].squares);
+    add(out.covered, parts[t].covered);
+    add(out.outside, parts[t].outside);
+  }
+  for (const double norm : request.root_squares) {
+    out.floor.push_back(static_cast<double>(n_rows) * 0x1p-147 / range_of(norm));
+  }
+  return out;
+}
+
+// Rounding of x and r to float and of as many products and sums as are taken in it, the norms' own
+// rounding and sums in double covered by 1.01; |x_j| |r| bounds what the chunks add up to
+// (Cauchy-Schwarz). Below is what a number or product loses where float ends.
+double PassResult::error(double norm, std::size_t candidate) const {
+  constexpr double kShare = 1.01 * (static_cast<double>(kFloatRows) + 4.0) * 0x1p-24;
+  return kShare * norm * std::sqrt(squares[candidate]) + floor[candidate];
+}
+
+std::size_t pass_bytes(Index n_features, Index n_candidates, int threads) {
+  const Index sums = 2 * kParts * n_features * n_candidates;
+  const Index own = kGramRows * (kGramBlock + kFloatColumns + 2 * n_candidates);
+  return at(sums + threads * own) * sizeof(double);
+}
+
+}  // namespace thresher
