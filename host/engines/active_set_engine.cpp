@@ -296,7 +296,7 @@ void solve_active_set(const Batch& batch, Mode mode, const ThreadPool& pool, Run
     }
     const Problem& only = batch.problems.front();
     const Index n = batch.columns.n_samples(), p = batch.columns.n_features();
-    if (n_problems == 1 && only.held_out.empty() && !only.projector && p >= kGrowingFeatures &&
+    if (batch.only_path && only.held_out.empty() && !only.projector && p >= kGrowingFeatures &&
         n >= kGrowingRowsPerColumn * p) {
       GramMatrix growing(only.rows, batch.columns.n_features());
       GramBackend backend(batch.columns, growing, pool, kGrowingLookAhead, control.tol());

@@ -23,6 +23,7 @@ struct Batch {
   const HalfPanels* panels = nullptr;  ///< X in half precision, if it was made with the columns
   Accelerator* accelerator = nullptr;  ///< null: the CPU
   RowProducts* products = nullptr;     ///< ridge leaves them for the next batch of these columns
+  bool only_path = false;              ///< the call has no problem but this one, in any tile
 };
 
 // Each engine solves every problem's whole path, in any order of problems, and hands each fit to
