@@ -18,9 +18,11 @@ std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 constexpr Index kRowsAtOnce = 256;
 
 // A growing matrix takes in features whose correlation is at least this share of a_j at the end of
-// the next stretch, the likeliest first, and as many as it has or these.
+// the next stretch; at the start of a path, where correlations still hold everything that is to be
+// explained, no more than this part of all.
 constexpr double kLikely = 1.5;
-constexpr std::size_t kFirstFeatures = 64;
+constexpr std::size_t kFirstPart = 8;
+// A look is at about as many candidates, of stretches of at least kLooksFrom.
 constexpr std::size_t kLookedAt = 4;
 constexpr Index kLooksFrom = 12;
 
@@ -262,7 +264,7 @@ void GramBackend::choose_working_sets(std::span<const PathBlock> blocks) {
     if (g >= kLikely * a) likely.emplace_back(-g / a, j);
   }
   std::sort(likely.begin(), likely.end());
-  if (block.first == 0) likely.resize(std::min(likely.size(), kFirstFeatures));
+  if (block.first == 0) likely.resize(std::min(likely.size(), gram_->place.size() / kFirstPart));
   n_looks_ = block.count >= kLooksFrom ? 1 : 0;
   std::vector<Index> features;
   for (const auto& [rank, j] : likely) features.push_back(j);
