@@ -20,6 +20,10 @@ void gemm(bool trans_a, bool trans_b, Index m, Index n, Index k, float alpha, co
 void syrk_lower(Index n, Index k, double alpha, const double* a, Index lda, double beta, double* c,
                 Index ldc);
 
+/// Lower triangle of C (n, n) = alpha A A' + beta C, A (n, k).
+void syrk_rows_lower(Index n, Index k, double alpha, const double* a, Index lda, double beta,
+                     double* c, Index ldc);
+
 /// y = alpha op(A) x + beta y, A (m, n).
 void gemv(bool trans, Index m, Index n, double alpha, const double* a, Index lda, const double* x,
           double beta, double* y);

@@ -197,6 +197,11 @@ void syrk_lower(Index n, Index k, double alpha, const double* a, Index lda, doub
   multiply(true, false, n, n, k, alpha, a, lda, a, lda, beta, c, ldc, true);
 }
 
+void syrk_rows_lower(Index n, Index k, double alpha, const double* a, Index lda, double beta,
+                     double* c, Index ldc) {
+  multiply(false, true, n, n, k, alpha, a, lda, a, lda, beta, c, ldc, true);
+}
+
 void gemv(bool trans, Index m, Index n, double alpha, const double* a, Index lda, const double* x,
           double beta, double* y) {
   const Index size = trans ? n : m;

@@ -101,14 +101,28 @@ void gemm(bool trans_a, bool trans_b, Index m, Index n, Index k, float alpha, co
   sgemm_(&ta, &tb, &m32, &n32, &k32, &alpha, a, &lda32, b, &ldb32, &beta, c, &ldc32, 1, 1);
 }
 
-void syrk_lower(Index n, Index k, double alpha, const double* a, Index lda, double beta, double* c,
-                Index ldc) {
+namespace {
+
+void syrk(const char* trans, Index n, Index k, double alpha, const double* a, Index lda,
+          double beta, double* c, Index ldc) {
   if (n == 0) return;
   if (beta == 0.0) clear(n, n, c, ldc, true);
   if (k == 0 && beta == 0.0) return;
-  const int n32 = narrow(n, "syrk_lower", "n"), k32 = narrow(k, "syrk_lower", "k");
-  const int lda32 = leading(lda, "syrk_lower", "lda"), ldc32 = leading(ldc, "syrk_lower", "ldc");
-  dsyrk_("L", "T", &n32, &k32, &alpha, a, &lda32, &beta, c, &ldc32, 1, 1);
+  const int n32 = narrow(n, "syrk", "n"), k32 = narrow(k, "syrk", "k");
+  const int lda32 = leading(lda, "syrk", "lda"), ldc32 = leading(ldc, "syrk", "ldc");
+  dsyrk_("L", trans, &n32, &k32, &alpha, a, &lda32, &beta, c, &ldc32, 1, 1);
+}
+
+}  // namespace
+
+void syrk_lower(Index n, Index k, double alpha, const double* a, Index lda, double beta, double* c,
+                Index ldc) {
+  syrk("T", n, k, alpha, a, lda, beta, c, ldc);
+}
+
+void syrk_rows_lower(Index n, Index k, double alpha, const double* a, Index lda, double beta,
+                     double* c, Index ldc) {
+  syrk("N", n, k, alpha, a, lda, beta, c, ldc);
 }
 
 void gemv(bool trans, Index m, Index n, double alpha, const double* a, Index lda, const double* x,

@@ -44,21 +44,6 @@ double weighted_squares(Index n, const double* s, const double* t) {
   return sum;
 }
 
-/// K (m, m) = A A' + beta K; blocks below the diagonal only, so half the work of one GEMM.
-void add_row_gram(Index m, Index p, const double* A, double beta, double* K) {
-  constexpr Index kBlock = 256;
-  for (Index j = 0; j < m; j += kBlock) {
-    const Index width = std::min(kBlock, m - j);
-    blas::gemm(false, true, m - j, width, p, 1.0, A + j, m, A + j, m, beta, K + j * m + j, m);
-  }
-}
-
-/// K (m, m) = A A', both triangles.
-void row_gram(Index m, Index p, const double* A, double* K) {
-  add_row_gram(m, p, A, 0.0, K);
-  blas::mirror_lower(m, K, m);
-}
-
 /// G (p, p) = A'A + diag(delta), both triangles.
 void column_gram(const RidgeSystem& s, double* G) {
   blas::syrk_lower(s.p, s.m, 1.0, s.A.data(), s.m, 0.0, G, s.p);
@@ -80,8 +65,12 @@ class CpuSpectrum : public Spectrum {
     std::vector<double> gram = std::move(system_.K);
     if (!given) {
       gram.resize(U_.size());
-      row_space_ ? row_gram(m, p, system_.A.data(), gram.data())
-                 : column_gram(system_, gram.data());
+      if (row_space_) {
+        blas::syrk_rows_lower(m, p, 1.0, system_.A.data(), m, 0.0, gram.data(), m);
+        blas::mirror_lower(m, gram.data(), m);
+      } else {
+        column_gram(system_, gram.data());
+      }
     }
     std::copy(gram.begin(), gram.end(), U_.begin());
     converged_ = blas::symmetric_eigen(k_, U_.data(), k_, values_.data());
@@ -274,6 +263,8 @@ class CpuSpectrum : public Spectrum {
     const Index m = system_.m, p = system_.p;
     if (!row_space_) {
       blas::gemm(false, false, p, count, k_, 1.0, U_.data(), k_, T, k_, beta, out, p);
+    } else if (system_.A.empty()) {
+      blas::gemm(false, false, m, count, k_, 1.0, U_.data(), k_, T, k_, beta, out, m);
     } else if (!map_.empty()) {
       blas::gemm(false, false, p, count, k_, 1.0, map_.data(), p, T, k_, beta, out, p);
     } else {
@@ -303,7 +294,7 @@ class CpuSpectrumBackend : public SpectrumBackend {
   }
 
   bool add_row_products(Index n, Index p, const double* X, double* K) const override {
-    add_row_gram(n, p, X, 1.0, K);
+    blas::syrk_rows_lower(n, p, 1.0, X, n, 1.0, K, n);
     return true;
   }
 

@@ -13,8 +13,8 @@ namespace thresher {
 ///
 /// Shapes   A (m, p) column-major; delta (p), or empty for all 0.
 /// K        A A' (m, m), off by at most K_error in the Frobenius norm: for m < p, no delta and a
-///          backend that takes products. Without A nothing can be asked that needs it:
-///          coefficients, predict_from and refine.
+///          backend that takes products. In the place of A, so that nothing can be asked that needs
+///          it: predict_from and refine.
 struct RidgeSystem {
   Index m = 0;
   Index p = 0;
@@ -82,7 +82,7 @@ class Spectrum {
   virtual void predict_from(Index h, const double* H, Index count, const double* beta,
                             double* out) const = 0;
 
-  /// beta (p, count) = M T.
+  /// beta (p, count) = M T. Of a system without A: U T (m, count) in the place of beta.
   virtual void coefficients(Index count, const double* T, double* beta) const = 0;
 
   /// Measures every column by residuals against A in double, then takes one step of iterative

@@ -156,6 +156,7 @@ class RidgeRun {
   void multiply_rows(const std::vector<Group>& groups);
   bool from_products(const Group& group) const;
   Prepared prepare(const Group& group, std::optional<double> fixed_lambda, bool whole) const;
+  const Prepared& with_columns(const Prepared& prepared) const;
   void solve_ladder(const Group& group, Scratch& scratch);
   void solve_points(const Prepared& prepared, const std::vector<Point>& all, Scratch& scratch);
   std::vector<Run> runs_of(const Prepared& prepared, const std::vector<Point>& points) const;
@@ -249,27 +250,21 @@ Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambd
   const Problem& first = batch_.problems[at(group.problems.front())];
   Prepared out;
   out.group = &group;
-  const bool given = !whole && !products_.K.empty() && from_products(group);
-  const bool part = given && group.fold;
-  if (given) {
+  const bool part = !whole && !products_.K.empty() && from_products(group);
+  if (part) {
     out.matrix =
         make_ridge_group(columns, *first.rows, *first.penalties, first.intercept, products_);
-  }
-  if (part) {
     out.whole = std::make_unique<Prepared::Whole>();
   } else {
-    RidgeSystem products = std::move(out.matrix.system);
     out.matrix =
         make_ridge_group(columns, *first.rows, *first.penalties, first.intercept, fixed_lambda);
-    out.matrix.system.K = std::move(products.K);
-    out.matrix.system.K_error = products.K_error;
   }
   const RidgeGroup& matrix = out.matrix;
   const Index slots = static_cast<Index>(group.problems.size()), m = matrix.m;
   const Index r = matrix.n_eliminated();
   for (const std::uint8_t free : matrix.unpenalised) out.any_ridged = out.any_ridged || free == 0;
   // M saves a part m / (m + p) of a product with coefficients, for less than the decomposition.
-  const bool want_map = !group.fold && static_cast<Index>(matrix.features.size()) <= 4 * m;
+  const bool want_map = !group.fold && !part && static_cast<Index>(matrix.features.size()) <= 4 * m;
   out.spectrum = backend_.decompose(std::move(out.matrix.system), want_map);
   if (!out.spectrum && batch_.accelerator != nullptr) {
     // The CPU's eigensolver is another one; if it fails too, the numbers are to blame.
@@ -331,10 +326,16 @@ Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambd
     };
     std::vector<double> share(at(r)), row(matrix.features.size());
     for (std::size_t k = 0; k < row.size(); ++k) {
-      row[k] = at_zero(matrix.features[k]) / matrix.root[k];
+      row[k] = at_zero(matrix.features[k]);
+      if (!part) row[k] /= matrix.root[k];
       std::copy_n(matrix.QA.data() + static_cast<Index>(k) * r, r, share.data());
       solve_eliminated(matrix, share.data());
       for (Index e = 0; e < r; ++e) row[k] -= at_zero(matrix.eliminated[at(e)]) * share[at(e)];
+    }
+    if (part) {
+      std::vector<double> products(at(m));
+      row_products(columns, matrix, row, products.data());
+      row = std::move(products);
     }
     out.hidden.resize(at(spectrum.size()));
     if (!out.hidden.empty()) spectrum.map_rows(1, row.data(), out.hidden.data());
@@ -348,6 +349,15 @@ Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambd
     }
   }
   return out;
+}
+
+/// The same group with its columns.
+const Prepared& RidgeRun::with_columns(const Prepared& prepared) const {
+  if (!prepared.whole) return prepared;
+  Prepared::Whole& whole = *prepared.whole;
+  std::call_once(whole.once,
+                 [&] { whole.prepared = prepare(*prepared.group, std::nullopt, true); });
+  return whole.prepared;
 }
 
 /// B (p, points): coefficients in hat units of every feature.
@@ -645,8 +655,9 @@ Bounded RidgeRun::bound(const Prepared& prepared, const std::vector<Point>& poin
     if (!prepared.group->fold) {
       // The coefficients as stored: |A'| |U| |t| or |U| |t| times a rounding error, in the norm of
       // the Hessian.
+      const double of_A = std::max(trace, matrix.square);  // without A sums may cancel
       const double size =
-          std::sqrt(static_cast<double>(k) * sum.tt * (spectrum.row_space() ? trace : 1.0));
+          std::sqrt(static_cast<double>(k) * sum.tt * (spectrum.row_space() ? of_A : 1.0));
       const double e = kUnit * static_cast<double>(matrix.m + k + 16) * size;
       const double root =
           std::sqrt(measure.gap) + e * std::sqrt(0.5 * (top + spectrum.defect() + lam));
@@ -696,7 +707,14 @@ void RidgeRun::add_coefficients(const Prepared& prepared, const std::vector<Poin
   std::vector<double> B, R, gaps;
   std::vector<ShrunkSums> sums(what.size());
   spectrum.shrink(what, prepared.Z.data(), scratch.T.data(), sums.data());
-  spectrum.coefficients(static_cast<Index>(what.size()), scratch.T.data(), scratch.beta.data());
+  const Index padded = static_cast<Index>(what.size());
+  if (prepared.whole) {
+    std::vector<double> alpha(at(k * padded));
+    spectrum.coefficients(padded, scratch.T.data(), alpha.data());
+    products_coefficients(columns, matrix, backend_, padded, alpha.data(), scratch.beta.data());
+  } else {
+    spectrum.coefficients(padded, scratch.T.data(), scratch.beta.data());
+  }
   if (matrix.n_eliminated() > 0) {
     B.resize(at(p_all * count));
     expand(prepared, points, scratch.beta.data(), B.data());
@@ -787,7 +805,13 @@ void RidgeRun::solve_full(const Prepared& prepared, const std::vector<Point>& po
       }
       if (need == Needs::kMeasuring) {
         pad_columns(some);
-        std::vector<Fit> found = solve_measured(prepared, some);
+        const Prepared& whole = with_columns(prepared);
+        std::vector<Fit> found(some.size());
+        if (whole.spectrum) {
+          found = solve_measured(whole, some);
+        } else {
+          for (Fit& fit : found) fit.status = Status::kNumericalBreakdown;
+        }
         for (std::size_t i = 0; i < place.size(); ++i) {
           if (!wanted(place[i])) found[i].coef = {};
           fits[at(place[i])] = std::move(found[i]);
@@ -1032,11 +1056,9 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
     });
   }
   if (!elsewhere.empty()) {
-    Prepared::Whole& whole = *prepared.whole;
-    std::call_once(whole.once,
-                   [&] { whole.prepared = prepare(*prepared.group, std::nullopt, true); });
-    if (!whole.prepared.spectrum) return fits;  // the bounds above are true
-    std::vector<Fit> found = solve_fold(whole.prepared, elsewhere, scratch);
+    const Prepared& whole = with_columns(prepared);
+    if (!whole.spectrum) return fits;  // the bounds above are true
+    std::vector<Fit> found = solve_fold(whole, elsewhere, scratch);
     for (std::size_t i = 0; i < found.size(); ++i) {
       fits[at(place_elsewhere[i])] = std::move(found[i]);
     }

@@ -250,15 +250,14 @@ RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
   // Entry (i, j) is off by (p + 32) u (|x_i| + |mean|) (|x_j| + |mean|) times the weights' roots:
   // p products and sums in each of its four terms, and a few roundings, those of A included.
   const double mean_norm = std::sqrt(group.mean_square);
-  double size = 0.0;
   for (Index k = 0; k < m; ++k) {
     const Index i = rows.rows[at(k)];
     const double w = rows.weight[at(i)], root_w = std::sqrt(w);
     for (Index j = 0; j < m; ++j) system.K[at(j * m + k)] *= root_w;
     const double norm = std::sqrt(products.K[at(i * n + i)]) + mean_norm;
-    size += w * norm * norm;
+    group.square += w * norm * norm;
   }
-  system.K_error = 0.5 * kEps * static_cast<double>(p + 32) * size;
+  system.K_error = 0.5 * kEps * static_cast<double>(p + 32) * group.square;
   return group;
 }
 
@@ -274,6 +273,43 @@ void prediction_products(const RidgeGroup& group, const RowProducts& products,
     for (Index i = 0; i < h; ++i) {
       const Index row = rows[at(i)];
       H[at(k * h + i)] = root_w * (column[row] - c[at(row)] - c[at(j)] + group.mean_square);
+    }
+  }
+}
+
+void row_products(const Columns& columns, const RidgeGroup& group, const std::vector<double>& row,
+                  double* out) {
+  const Index n = columns.n_samples(), p = columns.n_features();
+  std::vector<double> scaled(at(p)), products(at(n));
+  for (Index j = 0; j < p; ++j) {
+    scaled[at(j)] = row[at(j)] / (group.root[at(j)] * group.root[at(j)]);
+  }
+  blas::gemv(false, n, p, 1.0, columns.matrix(), n, scaled.data(), 0.0, products.data());
+  const double of_mean = group.intercept ? dot(p, group.rows->mean.data(), scaled.data()) : 0.0;
+  for (Index k = 0; k < group.m; ++k) {
+    const std::size_t i = at(group.rows->rows[at(k)]);
+    out[k] = std::sqrt(group.rows->weight[i]) * (products[i] - of_mean);
+  }
+}
+
+void products_coefficients(const Columns& columns, const RidgeGroup& group,
+                           const SpectrumBackend& backend, Index count, const double* alpha,
+                           double* beta) {
+  const Index n = columns.n_samples(), p = columns.n_features();
+  std::vector<double> weighted(at(n * count), 0.0);
+  for (Index c = 0; c < count; ++c) {
+    for (Index k = 0; k < group.m; ++k) {
+      const Index i = group.rows->rows[at(k)];
+      weighted[at(c * n + i)] = std::sqrt(group.rows->weight[at(i)]) * alpha[c * group.m + k];
+    }
+  }
+  backend.correlate(n, p, columns.matrix(), count, weighted.data(), beta);
+  for (Index c = 0; c < count; ++c) {
+    double sum = 0.0;
+    for (Index i = 0; group.intercept && i < n; ++i) sum += weighted[at(c * n + i)];
+    double* b = beta + c * p;
+    for (Index j = 0; j < p; ++j) {
+      b[j] = (b[j] - group.rows->mean[at(j)] * sum) / group.root[at(j)];
     }
   }
 }

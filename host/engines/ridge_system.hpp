@@ -41,6 +41,7 @@ struct RidgeGroup {
   // Of a group made from products alone:
   std::vector<double> mean_products;  ///< (n) unit xhat_i' D^-1 mean
   double mean_square = 0.0;           ///< unit mean' D^-1 mean
+  double square = 0.0;                ///< unit sum_i w_i (|D^-1/2 xhat_i| + |D^-1/2 mean|)^2
 
   Index n_eliminated() const { return static_cast<Index>(eliminated.size()); }
   double effective_lambda(double lambda) const {
@@ -80,6 +81,15 @@ RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
 /// H (rows, m) = rows that are to be predicted times A', for such a group.
 void prediction_products(const RidgeGroup& group, const RowProducts& products,
                          const std::vector<Index>& rows, std::vector<double>& H);
+
+/// out (m) = A (row / root), for such a group: a row x of X, centred or not, as column of H above.
+void row_products(const Columns& columns, const RidgeGroup& group, const std::vector<double>& row,
+                  double* out);
+
+/// beta (p, count) = A' alpha, alpha (m, count), for such a group.
+void products_coefficients(const Columns& columns, const RidgeGroup& group,
+                           const SpectrumBackend& backend, Index count, const double* alpha,
+                           double* beta);
 
 /// Writes sqrt(w_i) (yhat_i - y_mean), projected, to y (m), and Q'y to c (n_eliminated).
 void weighted_response(const RidgeGroup& group, const Problem& problem, double* y, double* c);

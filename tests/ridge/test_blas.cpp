@@ -20,6 +20,7 @@ void gemm(bool, bool, Index, Index, Index, double, const double*, Index, const d
 void gemm(bool, bool, Index, Index, Index, float, const float*, Index, const float*, Index, float,
           float*, Index);
 void syrk_lower(Index, Index, double, const double*, Index, double, double*, Index);
+void syrk_rows_lower(Index, Index, double, const double*, Index, double, double*, Index);
 void gemv(bool, Index, Index, double, const double*, Index, const double*, double, double*);
 bool symmetric_eigen(Index, double*, Index, double*);
 }  // namespace loops
@@ -95,6 +96,15 @@ TEST_P(BlasShapes, SyrkAndGemvAgreeWithGemm) {
   blas::gemm(true, false, n, n, k, 2.0, a.data(), lda, a.data(), lda, 0.0, full.data(), n);
   blas::syrk_lower(n, k, 2.0, a.data(), lda, 0.0, lower.data(), n);
   loops::syrk_lower(n, k, 2.0, a.data(), lda, 0.0, own.data(), n);
+  // The same from A' (n, k), on top of what is there.
+  Numbers across(static_cast<std::size_t>((n + 2) * k + 1)), lower_of_rows(lower), own_of_rows(own);
+  for (Index j = 0; j < n; ++j) {
+    for (Index i = 0; i < k; ++i) {
+      across[static_cast<std::size_t>(i * (n + 2) + j)] = at(a, lda, false, i, j);
+    }
+  }
+  blas::syrk_rows_lower(n, k, 1.0, across.data(), n + 2, 0.5, lower_of_rows.data(), n);
+  loops::syrk_rows_lower(n, k, 1.0, across.data(), n + 2, 0.5, own_of_rows.data(), n);
   const double bound = 4.0 * static_cast<double>((k + 2) * (k + 1)) * kEps;
   for (Index j = 0; j < n; ++j) {
     for (Index i = 0; i < n; ++i) {
@@ -105,6 +115,8 @@ TEST_P(BlasShapes, SyrkAndGemvAgreeWithGemm) {
       }
       ASSERT_NEAR(lower[f], full[f], bound);
       ASSERT_NEAR(own[f], full[f], bound);
+      ASSERT_NEAR(lower_of_rows[f], full[f], bound);
+      ASSERT_NEAR(own_of_rows[f], full[f], bound);
     }
   }
   for (const bool trans : {false, true}) {

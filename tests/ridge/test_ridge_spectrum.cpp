@@ -653,6 +653,24 @@ TEST(RidgeProducts, PartsOfOneMatrixAreWithinTheirError) {
         EXPECT_NEAR(products_of_rows[at(k * h + i)], sum, 1e-12 * static_cast<double>(trace));
       }
     }
+
+    // A' alpha and A (row / root), from X.
+    const std::vector<double> alpha = random_case(own.m, 2, 1, 34).X;
+    const std::vector<double> row = random_case(c.p, 1, 1, 35).X;
+    std::vector<double> beta(at(2 * c.p)), products_of_row(at(own.m));
+    products_coefficients(*s.columns, part, cpu_spectrum_backend(), 2, alpha.data(), beta.data());
+    row_products(*s.columns, part, row, products_of_row.data());
+    std::vector<double> of_row(at(own.m), 0.0);
+    for (Index j = 0; j < c.p; ++j) {
+      const double* a = own.system.A.data() + j * own.m;
+      for (Index r = 0; r < 2; ++r) {
+        double sum = 0.0;
+        for (Index i = 0; i < own.m; ++i) sum += a[i] * alpha[at(r * own.m + i)];
+        EXPECT_NEAR(beta[at(r * c.p + j)], sum, 1e-13);
+      }
+      for (Index i = 0; i < own.m; ++i) of_row[at(i)] += a[i] * row[at(j)] / own.root[at(j)];
+    }
+    for (Index i = 0; i < own.m; ++i) EXPECT_NEAR(products_of_row[at(i)], of_row[at(i)], 1e-12);
   }
 }
 
