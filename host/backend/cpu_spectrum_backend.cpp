@@ -24,11 +24,7 @@ std::size_t product(Index a, Index b) {
   return at(size);
 }
 
-double sum_squares(Index n, const double* x) {
-  double sum = 0.0;
-  for (Index i = 0; i < n; ++i) sum += x[i] * x[i];
-  return sum;
-}
+double sum_squares(Index n, const double* x) { return simd().dot(n, x, x); }
 
 /// sum_i s_i t_i^2 in eight sums, so that additions need not wait for each other.
 double weighted_squares(Index n, const double* s, const double* t) {
@@ -96,6 +92,7 @@ class CpuSpectrum : public Spectrum {
     defect_ = std::sqrt(sum_squares(k_ * k_, E.data())) +
               (given ? system_.K_error : kUnit * inner * trace) +
               kUnit * k * std::sqrt(k) * frobenius;
+    if (!row_space_) norm_ = std::sqrt(sum_squares(m * p, system_.A.data()));
     if (row_space_ && want_map) {
       map_.resize(product(p, k_));
       blas::gemm(true, false, p, k_, m, 1.0, system_.A.data(), m, U_.data(), k_, 0.0, map_.data(),
@@ -123,13 +120,12 @@ class CpuSpectrum : public Spectrum {
     blas::gemm(true, false, k_, count, k_, 1.0, U_.data(), k_, c.data(), k_, 0.0, Z, k_);
     std::vector<double> norm(at(count));
     for (Index r = 0; r < count; ++r) norm[at(r)] = std::sqrt(sum_squares(m, Y + r * m));
-    const double a = row_space_ ? 0.0 : std::sqrt(sum_squares(m * p, system_.A.data()));
     blas::gemm(false, false, k_, count, k_, -1.0, U_.data(), k_, Z, k_, 1.0, c.data(), k_);
     const double k = static_cast<double>(k_ + 2);
     for (Index r = 0; r < count; ++r) {
       defects[r] = std::sqrt(sum_squares(k_, c.data() + r * k_)) +
                    kUnit * (k * std::sqrt(k) * std::sqrt(sum_squares(k_, Z + r * k_)) +
-                            static_cast<double>(m + 16) * a * norm[at(r)]);
+                            static_cast<double>(m + 16) * norm_ * norm[at(r)]);
     }
   }
 
@@ -283,6 +279,7 @@ class CpuSpectrum : public Spectrum {
   std::vector<double> map_;  // (p, k) A'U, or empty
   double cutoff_ = 0.0;
   double defect_ = 0.0;
+  double norm_ = 0.0;  // |A|_F in column space
 };
 
 class CpuSpectrumBackend : public SpectrumBackend {

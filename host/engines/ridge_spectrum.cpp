@@ -37,6 +37,7 @@ constexpr Index kColumnUnit = 24;
 constexpr Index kCoefColumns = 8 * kColumnUnit;                         // 48: a tenth slower
 constexpr double kUnit = 0.5 * std::numeric_limits<double>::epsilon();  // one rounding
 constexpr Index kColumnsPerTask = 1024;  // untuned: enough for GEMM, small enough to balance
+constexpr Index kRotatedAtOnce = 8 * kColumnUnit;   // untuned
 constexpr Index kSlotsAtOnce = 2 * kColumnUnit;     // untuned
 constexpr Index kLambdasAtOnce = 32;                // untuned: three filters each stay in the cache
 constexpr Index kRefinedNumbers = Index{1} << 21;   // held-out predictions of open fits at a time
@@ -72,7 +73,7 @@ struct Prepared {
   std::unique_ptr<Spectrum> spectrum;   // null: the eigensolver failed
   Index rank = 0;                       // directions above the cutoff
   bool any_ridged = false;              // some eliminated feature has its own ridge
-  std::vector<double> Y, C, Z;          // (m, slots), (n_eliminated, slots), (k, slots)
+  std::vector<double> C, Z;             // (n_eliminated, slots), (k, slots)
   std::vector<double> defect, yy;       // (slots)
   std::vector<Index> held_out;          // rows that some problem holds out, ascending
   std::vector<double> H, HM;            // (held_out, features), (held_out, k)
@@ -167,6 +168,9 @@ class RidgeRun {
   void solve_full(const Prepared& prepared, const std::vector<Point>& points, Scratch& scratch);
   void add_coefficients(const Prepared& prepared, const std::vector<Point>& points,
                         const std::vector<Fit*>& fits, Scratch& scratch) const;
+  void refine(const Prepared& prepared, const std::vector<SpectrumColumn>& what,
+              std::vector<double>& T, std::vector<double>& beta,
+              std::vector<RidgeMeasure>& measures) const;
   std::vector<Fit> solve_measured(const Prepared& prepared, const std::vector<Point>& points) const;
   Fit of_measure(const Problem& one, const RidgeMeasure& measure, double ridged) const;
   Status judged(const Fit& fit) const;
@@ -277,18 +281,22 @@ Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambd
   const Spectrum& spectrum = *out.spectrum;
   for (const double s : spectrum.values()) out.rank += s > spectrum.cutoff() ? 1 : 0;
 
-  const Index padded = padded_columns(slots);
-  out.Y.assign(at(m * padded), 0.0);
   out.C.resize(at(r * slots));
-  out.Z.resize(at(spectrum.size() * padded));
-  out.defect.resize(at(padded));
+  out.Z.resize(at(spectrum.size() * padded_columns(slots)));
+  out.defect.resize(at(padded_columns(slots)));
   out.yy.resize(at(slots));
-  for (Index s = 0; s < slots; ++s) {
-    double* y = out.Y.data() + s * m;
-    weighted_response(matrix, problem(out, s), y, out.C.data() + s * r);
-    for (Index i = 0; i < m; ++i) out.yy[at(s)] += y[i] * y[i];
+  std::vector<double> Y(at(m * std::min(padded_columns(slots), kRotatedAtOnce)));
+  for (Index begin = 0; begin < slots; begin += kRotatedAtOnce) {
+    const Index some = std::min(kRotatedAtOnce, slots - begin), padded = padded_columns(some);
+    for (Index b = 0; b < some; ++b) {
+      double* y = Y.data() + b * m;
+      weighted_response(matrix, problem(out, begin + b), y, out.C.data() + (begin + b) * r);
+      out.yy[at(begin + b)] = simd().dot(m, y, y);
+    }
+    std::fill(Y.begin() + m * some, Y.begin() + m * padded, 0.0);
+    spectrum.rotate(padded, Y.data(), out.Z.data() + begin * spectrum.size(),
+                    out.defect.data() + begin);
   }
-  spectrum.rotate(padded, out.Y.data(), out.Z.data(), out.defect.data());
 
   for (Index s = 0; s < slots; ++s) {
     const std::vector<Index>& rows = problem(out, s).held_out;
@@ -827,6 +835,26 @@ void RidgeRun::solve_full(const Prepared& prepared, const std::vector<Point>& po
   }
 }
 
+/// Spectrum::refine with the responses that these columns have.
+void RidgeRun::refine(const Prepared& prepared, const std::vector<SpectrumColumn>& what,
+                      std::vector<double>& T, std::vector<double>& beta,
+                      std::vector<RidgeMeasure>& measures) const {
+  const RidgeGroup& matrix = prepared.matrix;
+  std::vector<SpectrumColumn> columns = what;
+  std::vector<double> Y, share(at(matrix.n_eliminated()));
+  Index slot = -1, place = -1;
+  for (SpectrumColumn& column : columns) {
+    if (column.response != slot) {
+      slot = column.response;
+      ++place;
+      Y.resize(Y.size() + at(matrix.m));
+      weighted_response(matrix, problem(prepared, slot), Y.data() + place * matrix.m, share.data());
+    }
+    column.response = place;
+  }
+  prepared.spectrum->refine(columns, Y.data(), T.data(), beta.data(), measures.data());
+}
+
 /// Fits whose residuals and correlations come from X, refined where that helps.
 std::vector<Fit> RidgeRun::solve_measured(const Prepared& prepared,
                                           const std::vector<Point>& points) const {
@@ -864,7 +892,7 @@ std::vector<Fit> RidgeRun::solve_measured(const Prepared& prepared,
       sub_beta.insert(sub_beta.end(), beta.begin() + c * p, beta.begin() + (c + 1) * p);
     }
     std::vector<RidgeMeasure> measures(at(padded));
-    spectrum.refine(sub_what, prepared.Y.data(), sub_T.data(), sub_beta.data(), measures.data());
+    refine(prepared, sub_what, sub_T, sub_beta, measures);
     // At lambda = 0 the certificate needs q off all columns, which is what the spectrum measures.
     for (Index s = 0; s < some; ++s) {
       const Index c = todo[at(s)];
@@ -964,7 +992,7 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
     bool more = true;
     for (int step = 0; more && step <= kMaxRefinements; ++step) {
       const std::vector<double> before = sub_beta;
-      spectrum.refine(sub_what, prepared.Y.data(), sub_T.data(), sub_beta.data(), found.data());
+      refine(prepared, sub_what, sub_T, sub_beta, found);
       more = false;
       for (Index s = 0; s < some; ++s) {
         if (settled[at(s)]) continue;
