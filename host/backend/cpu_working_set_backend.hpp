@@ -14,11 +14,11 @@
 
 namespace thresher {
 
-/// Residual ("naive") mode: X is read through half-precision panels to certify inactive features,
-/// and column by column in double for the rest.
+/// Residual ("naive") mode: X is read through half-precision panels, where there are any, to
+/// certify inactive features, and in double for the rest.
 class ResidualBackend final : public WorkingSetBackend {
  public:
-  /// panels = null: every feature is computed in double (slow; for checks).
+  /// panels = null: passes are made in double, for few of them or for checks.
   ResidualBackend(const Columns& columns, const HalfPanels* panels, Index n_slots,
                   Index max_look_ahead, bool proven_skip);
   ~ResidualBackend() override;
@@ -42,6 +42,8 @@ class ResidualBackend final : public WorkingSetBackend {
   struct Candidate;
   struct Slot;
 
+  /// |x_j' z - c_j| <= slack(j) |z| for what a pass over X makes of x_j' z.
+  double slack(std::size_t j) const;
   void correlate_candidates(const std::vector<Candidate*>& candidates);
   /// Lists the features whose bound(j) >= |g_j| does not prove them inactive; false if there are
   /// more than `most`.
@@ -53,6 +55,7 @@ class ResidualBackend final : public WorkingSetBackend {
 
   const Columns& columns_;
   const HalfPanels* panels_;
+  double double_slack_;
   Index look_ahead_;
   bool proven_skip_;
   std::vector<std::unique_ptr<Slot>> slots_;

@@ -117,11 +117,7 @@ void ResidualProducts::gradient_active(double* g) {
 }
 
 void ResidualProducts::gradient(std::span<const Index> features, double* g) {
-  std::vector<const double*> x(features.size());
-  for (std::size_t k = 0; k < features.size(); ++k) {
-    x[k] = problem_.rows->column(columns_, features[k]);
-  }
-  simd().dots(columns_.n_samples(), x.data(), static_cast<Index>(x.size()), z_.data(), g);
+  problem_.rows->dots(columns_, features, z_.data(), g);
 }
 
 void ResidualProducts::residual(std::vector<double>& r) const {

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "backend/cpu_working_set_backend.hpp"
 #include "backend/simd.hpp"
@@ -76,7 +77,12 @@ struct ResidualBackend::Slot {
 
 ResidualBackend::ResidualBackend(const Columns& columns, const HalfPanels* panels, Index n_slots,
                                  Index max_look_ahead, bool proven_skip)
-    : columns_(columns), panels_(panels), look_ahead_(max_look_ahead), proven_skip_(proven_skip) {
+    : columns_(columns),
+      panels_(panels),
+      // A sum in double, then rounded to float (2^-24, and as much again for products of errors).
+      double_slack_(static_cast<double>(columns.n_samples()) * kEps + 0x1p-23),
+      look_ahead_(max_look_ahead),
+      proven_skip_(proven_skip) {
   for (Index s = 0; s < n_slots; ++s) {
     slots_.push_back(std::make_unique<Slot>());
     slots_.back()->candidates.resize(at(max_look_ahead));
@@ -211,7 +217,6 @@ void ResidualBackend::solve_working_sets(std::span<const PathBlock> blocks, Inde
 
 void ResidualBackend::correlate_candidates(const std::vector<Candidate*>& candidates) {
   const Index n = columns_.n_samples();
-  const Simd& kernels = simd();
   for (Candidate* candidate : candidates) {
     double largest = 0.0;
     for (const double z : candidate->z) largest = std::max(largest, std::fabs(z));
@@ -220,11 +225,15 @@ void ResidualBackend::correlate_candidates(const std::vector<Candidate*>& candid
     candidate->z_norm = z_norm(candidate->z);
   }
   if (panels_ == nullptr) {
+    std::vector<Index> features(at(columns_.n_features()));
+    std::iota(features.begin(), features.end(), Index{0});
+    std::vector<double> g(features.size());
     for (Candidate* candidate : candidates) {
-      candidate->c.resize(at(columns_.n_features()));
-      for (Index j = 0; j < columns_.n_features(); ++j) {
-        candidate->c[at(j)] = static_cast<float>(std::ldexp(
-            kernels.dot(n, columns_.column(j), candidate->z.data()), -candidate->z_exponent));
+      columns_.dots(features, candidate->z.data(), g.data());
+      const double scale = std::ldexp(1.0, -candidate->z_exponent);
+      candidate->c.resize(g.size());
+      for (std::size_t j = 0; j < g.size(); ++j) {
+        candidate->c[j] = static_cast<float>(g[j] * scale);
       }
     }
     return;
@@ -249,6 +258,11 @@ void ResidualBackend::correlate_candidates(const std::vector<Candidate*>& candid
     }
     first += at(m);
   }
+}
+
+double ResidualBackend::slack(std::size_t j) const {
+  if (panels_ != nullptr) return static_cast<double>(panels_->slack()[j]);
+  return columns_.norm(static_cast<Index>(j)) * double_slack_;
 }
 
 template <class Bound>
@@ -294,7 +308,7 @@ void ResidualBackend::project(const Problem& problem, Candidate& candidate) {
 
 // For any s, |x_j' z| <= |s| |x_j' z_ref| + |x_j| |z - s z_ref| (design section 6, "proven skip").
 bool ResidualBackend::try_skip(const Slot& slot, Candidate& candidate) {
-  if (!proven_skip_ || panels_ == nullptr || !(slot.z_norm > 0.0)) return false;
+  if (!proven_skip_ || !(slot.z_norm > 0.0)) return false;
   const Index n = columns_.n_samples();
   const double s = simd().dot(n, candidate.z.data(), slot.z.data()) / (slot.z_norm * slot.z_norm);
   double squares = 0.0;
@@ -308,8 +322,7 @@ bool ResidualBackend::try_skip(const Slot& slot, Candidate& candidate) {
   const double distance = (std::sqrt(squares) + 4.0 * kEps * candidate.z_norm) * (1.0 + 1e-9) +
                           candidate.projected_away;
   return list_undecided(slot, candidate, columns_.n_features() / kSkipShare, [&](std::size_t j) {
-    return std::fabs(static_cast<double>(slot.c[j])) * c_unit +
-           static_cast<double>(panels_->slack()[j]) * slack_unit +
+    return std::fabs(static_cast<double>(slot.c[j])) * c_unit + slack(j) * slack_unit +
            columns_.norm(static_cast<Index>(j)) * distance;
   });
 }
@@ -334,17 +347,10 @@ void ResidualBackend::correlate(std::span<const PathBlock> blocks) {
   for (std::size_t i = 0; i < reading.size(); ++i) {
     Candidate& candidate = *reading[i];
     const double c_unit = std::ldexp(1.0, candidate.z_exponent);
-    const auto everything = [](std::size_t) { return std::numeric_limits<double>::infinity(); };
-    const auto half = [&](std::size_t j) {
-      return std::fabs(static_cast<double>(candidate.c[j])) * c_unit +
-             static_cast<double>(panels_->slack()[j]) * candidate.z_norm +
+    list_undecided(*slot_of[i], candidate, columns_.n_features(), [&](std::size_t j) {
+      return std::fabs(static_cast<double>(candidate.c[j])) * c_unit + slack(j) * candidate.z_norm +
              columns_.norm(static_cast<Index>(j)) * candidate.projected_away;
-    };
-    if (panels_ == nullptr) {
-      list_undecided(*slot_of[i], candidate, columns_.n_features(), everything);
-    } else {
-      list_undecided(*slot_of[i], candidate, columns_.n_features(), half);
-    }
+    });
   }
 }
 
@@ -352,7 +358,6 @@ void ResidualBackend::certify(std::span<const PathBlock> blocks,
                               std::span<CandidateReport> reports) {
   const Index n = columns_.n_samples();
   std::size_t report_index = 0;
-  std::vector<const double*> x;
   std::vector<double> g;
   std::vector<GapTerm> terms;
   for (const PathBlock& block : blocks) {
@@ -368,9 +373,7 @@ void ResidualBackend::certify(std::span<const PathBlock> blocks,
       if (lambda == 0.0) continue;
 
       const std::vector<Index>& undecided = candidate.undecided;
-      x.resize(undecided.size());
       g.resize(undecided.size());
-      for (std::size_t u = 0; u < undecided.size(); ++u) x[u] = rows.column(columns_, undecided[u]);
 
       // With unpenalised columns q differs from r; the products of the active features follow it.
       const bool projected = problem.projector != nullptr;
@@ -385,7 +388,7 @@ void ResidualBackend::certify(std::span<const PathBlock> blocks,
           half_q += 0.5 * candidate.z[at(i)] * candidate.r[at(i)];
         }
       }
-      simd().dots(n, x.data(), static_cast<Index>(x.size()), z->data(), g.data());
+      rows.dots(columns_, undecided, z->data(), g.data());
 
       terms.clear();
       auto b = candidate.coef.begin();

@@ -53,6 +53,11 @@ struct Simd {
   void (*moments)(Index n, const double* w, const double* x, double* first, double* second);
   /// out[k] = x_k' z for count columns.
   void (*dots)(Index n, const double* const* x, Index count, const double* z, double* out);
+  /// The same of columns (x_k - mean_k) * scale_k, with the sums that dots has of them stored.
+  void (*centred_dots_f64)(Index n, const double* const* x, const double* mean, const double* scale,
+                           Index count, const double* z, double* out);
+  void (*centred_dots_f32)(Index n, const float* const* x, const double* mean, const double* scale,
+                           Index count, const double* z, double* out);
   /// out[c * ldc + k] = x_k' y_c for every pair.
   void (*cross)(Index n, const double* const* x, Index n_x, const double* const* y, Index n_y,
                 double* out, Index ldc);

@@ -20,6 +20,17 @@ inline Doubles load(const float* p) {
   for (int k = 0; k < kDoubles; ++k) out[k] = static_cast<double>(p[k]);
   return out;
 }
+/// The first `count` <= kDoubles of them, then zeros.
+template <class T>
+Doubles load_some(const T* p, Index count) {
+  double out[kDoubles] = {};
+  for (Index k = 0; k < count; ++k) out[k] = static_cast<double>(p[k]);
+  return load(out);
+}
+inline double add_some(double sum, Doubles v, Index count) {
+  for (Index k = 0; k < count; ++k) sum += v[k];
+  return sum;
+}
 inline void store(double* p, Doubles v) { *reinterpret_cast<Doubles*>(p) = v; }
 
 inline double total(Doubles v) {
@@ -222,30 +233,48 @@ void moments(Index n, const double* w, const double* x, double* first, double* s
   *second = b;
 }
 
+/// A column as it lies in memory, and one that is centred while it is read: the same values and, as
+/// all of it is summed as vectors, the same sums (plain loops are contracted now so, now so).
+struct StoredColumn {
+  const double* x;
+  Doubles at(Index i) const { return load(x + i); }
+  Doubles some(Index i, Index count) const { return load_some(x + i, count); }
+};
+template <class T>
+struct CentredColumn {
+  const T* x;
+  double mean, scale;
+  Doubles at(Index i) const { return (load(x + i) - mean) * scale; }
+  Doubles some(Index i, Index count) const { return (load_some(x + i, count) - mean) * scale; }
+};
+
 // Four columns share each load of z. A column's sum does not depend on its neighbours.
-void dots(Index n, const double* const* x, Index count, const double* z, double* out) {
+template <class Column>
+void dots_of(Index n, Index count, const Column& column, const double* z, double* out) {
   Index k = 0;
   for (; k + 4 <= count; k += 4) {
-    const double *x0 = x[k], *x1 = x[k + 1], *x2 = x[k + 2], *x3 = x[k + 3];
+    const auto x0 = column(k), x1 = column(k + 1), x2 = column(k + 2), x3 = column(k + 3);
     Doubles a0{}, a1{}, a2{}, a3{}, b0{}, b1{}, b2{}, b3{};
     Index i = 0;
     for (; i + 2 * kDoubles <= n; i += 2 * kDoubles) {
       const Doubles z0 = load(z + i), z1 = load(z + i + kDoubles);
-      a0 += load(x0 + i) * z0;
-      a1 += load(x1 + i) * z0;
-      a2 += load(x2 + i) * z0;
-      a3 += load(x3 + i) * z0;
-      b0 += load(x0 + i + kDoubles) * z1;
-      b1 += load(x1 + i + kDoubles) * z1;
-      b2 += load(x2 + i + kDoubles) * z1;
-      b3 += load(x3 + i + kDoubles) * z1;
+      a0 += x0.at(i) * z0;
+      a1 += x1.at(i) * z0;
+      a2 += x2.at(i) * z0;
+      a3 += x3.at(i) * z0;
+      b0 += x0.at(i + kDoubles) * z1;
+      b1 += x1.at(i + kDoubles) * z1;
+      b2 += x2.at(i + kDoubles) * z1;
+      b3 += x3.at(i + kDoubles) * z1;
     }
     double t0 = total(a0 + b0), t1 = total(a1 + b1), t2 = total(a2 + b2), t3 = total(a3 + b3);
-    for (; i < n; ++i) {
-      t0 += x0[i] * z[i];
-      t1 += x1[i] * z[i];
-      t2 += x2[i] * z[i];
-      t3 += x3[i] * z[i];
+    for (; i < n; i += kDoubles) {
+      const Index left = n - i < kDoubles ? n - i : kDoubles;
+      const Doubles z0 = load_some(z + i, left);
+      t0 = add_some(t0, x0.some(i, left) * z0, left);
+      t1 = add_some(t1, x1.some(i, left) * z0, left);
+      t2 = add_some(t2, x2.some(i, left) * z0, left);
+      t3 = add_some(t3, x3.some(i, left) * z0, left);
     }
     out[k] = t0;
     out[k + 1] = t1;
@@ -253,17 +282,45 @@ void dots(Index n, const double* const* x, Index count, const double* z, double*
     out[k + 3] = t3;
   }
   for (; k < count; ++k) {
-    const double* x0 = x[k];
+    const auto x0 = column(k);
     Doubles a{}, b{};
     Index i = 0;
     for (; i + 2 * kDoubles <= n; i += 2 * kDoubles) {
-      a += load(x0 + i) * load(z + i);
-      b += load(x0 + i + kDoubles) * load(z + i + kDoubles);
+      a += x0.at(i) * load(z + i);
+      b += x0.at(i + kDoubles) * load(z + i + kDoubles);
     }
     double t = total(a + b);
-    for (; i < n; ++i) t += x0[i] * z[i];
+    for (; i < n; i += kDoubles) {
+      const Index left = n - i < kDoubles ? n - i : kDoubles;
+      t = add_some(t, x0.some(i, left) * load_some(z + i, left), left);
+    }
     out[k] = t;
   }
+}
+
+void dots(Index n, const double* const* x, Index count, const double* z, double* out) {
+  dots_of(
+      n, count, [&](Index k) { return StoredColumn{x[k]}; }, z, out);
+}
+
+template <class T>
+void centred_dots(Index n, const T* const* x, const double* mean, const double* scale, Index count,
+                  const double* z, double* out) {
+  dots_of(
+      n, count,
+      [&](Index k) {
+        return CentredColumn<T>{x[k], mean[k], scale[k]};
+      },
+      z, out);
+}
+
+void centred_dots_f64(Index n, const double* const* x, const double* mean, const double* scale,
+                      Index count, const double* z, double* out) {
+  centred_dots(n, x, mean, scale, count, z, out);
+}
+void centred_dots_f32(Index n, const float* const* x, const double* mean, const double* scale,
+                      Index count, const double* z, double* out) {
+  centred_dots(n, x, mean, scale, count, z, out);
 }
 
 // A tile of A columns against B columns keeps A * B sums in registers, so memory is read once for

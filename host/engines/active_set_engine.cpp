@@ -312,19 +312,11 @@ void solve_active_set(const Batch& batch, Mode mode, const ThreadPool& pool, Run
     return;
   }
 
-  std::unique_ptr<HalfPanels> own;
-  const HalfPanels* panels = batch.panels;
-  if (panels == nullptr && batch.options.low_precision) {
-    own = std::make_unique<HalfPanels>(batch.columns.n_samples(), batch.columns.n_features());
-    batch.columns.for_each(pool, [&](Index j, const double* x) { own->set_column(j, x); });
-    panels = own.get();
-  }
-  if (!batch.options.low_precision) panels = nullptr;
   const Index look_ahead = std::max<Index>(1, batch.options.look_ahead);
   const Index n_slots =
       std::clamp<Index>(kRoundFloats / (look_ahead * batch.columns.n_features()), 1, kMostSlots);
   pool.run(n_lanes, [&](Index, int) {
-    ResidualBackend backend(batch.columns, panels, std::min(n_slots, n_problems), look_ahead,
+    ResidualBackend backend(batch.columns, batch.panels, std::min(n_slots, n_problems), look_ahead,
                             batch.options.proven_skip);
     Lane(batch, mode, backend, queue, control, sink).run();
   });

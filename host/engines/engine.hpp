@@ -20,7 +20,7 @@ struct Batch {
   const std::vector<Problem>& problems;
   const Options& options;
   bool want_prediction;                ///< fill Fit::held_out_prediction
-  const HalfPanels* panels = nullptr;  ///< X in half precision, if it was made with the columns
+  const HalfPanels* panels = nullptr;  ///< X in half precision, if passes pay for it
   Accelerator* accelerator = nullptr;  ///< null: the CPU
   RowProducts* products = nullptr;     ///< ridge leaves them for the next batch of these columns
   bool only_path = false;              ///< the call has no problem but this one, in any tile

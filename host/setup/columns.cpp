@@ -58,10 +58,22 @@ ColumnScan scan(Index n, const float* x, const std::uint8_t* counts) {
   return simd().scan_f32(n, x, counts);
 }
 
+void centred_dots(Index n, const double* const* x, const double* mean, const double* scale,
+                  Index count, const double* z, double* out) {
+  simd().centred_dots_f64(n, x, mean, scale, count, z, out);
+}
+void centred_dots(Index n, const float* const* x, const double* mean, const double* scale,
+                  Index count, const double* z, double* out) {
+  simd().centred_dots_f32(n, x, mean, scale, count, z, out);
+}
+
+/// 2^-exponent and its products are far from under- and overflow.
+bool in_range(int exponent) { return exponent > -1000 && exponent < 1000; }
+
 /// (x - mean) * 2^-exponent; two factors where the power itself is out of range.
 template <class T>
 ColumnCentred centre_by_exponent(Index n, const T* x, double mean, int exponent, double* out) {
-  if (exponent > -1000 && exponent < 1000) {
+  if (in_range(exponent)) {
     return centre(n, x, mean, std::ldexp(1.0, -exponent), out);
   }
   ColumnCentred told{0.0, 0.0, 0.0};
@@ -101,6 +113,9 @@ void shift_by_exponent(Index n, const T* x, double mean, int exponent, Out* out)
 double round_up(double value) {
   return value * (1.0 + 1e-10);  // far above the rounding of a sum of squares, far below any bound
 }
+
+// Columns whose products are formed together.
+constexpr std::size_t kAtOnce = 64;
 
 // max|xhat| >= 2^kLeastRange keeps half precision away from its subnormals.
 constexpr int kLeastRange = -4;
@@ -286,6 +301,40 @@ const double* Columns::column(Index j) const {
     while (state.load(std::memory_order_acquire) != 2) sched_yield();
   }
   return out;
+}
+
+void Columns::dots(std::span<const Index> features, const double* z, double* out) const {
+  std::visit(
+      [&]<class T>(const MatrixView<const T>& view) {
+        for (std::size_t first = 0; first < features.size(); first += kAtOnce) {
+          const std::size_t last = std::min(features.size(), first + kAtOnce);
+          const double* kept[kAtOnce];
+          const T* given[kAtOnce];
+          double mean[kAtOnce], scale[kAtOnce];
+          std::size_t place[kAtOnce], n_kept = 0, n_given = 0;  // the given ones from the end
+          for (std::size_t k = first; k < last; ++k) {
+            const Index j = features[k];
+            const bool read = view.row_stride == 1 && norm_[at(j)] != 0.0 &&
+                              in_range(exponent_[at(j)]) &&
+                              built_[at(j)].load(std::memory_order_acquire) != 2;
+            if (read) {
+              given[n_given] = view.data + j * view.col_stride;
+              mean[n_given] = mean_[at(j)];
+              scale[n_given++] = std::ldexp(1.0, -exponent_[at(j)]);
+              place[kAtOnce - n_given] = k;
+            } else {
+              place[n_kept] = k;
+              kept[n_kept++] = column(j);
+            }
+          }
+          double sums[kAtOnce];
+          simd().dots(n_, kept, static_cast<Index>(n_kept), z, sums);
+          for (std::size_t k = 0; k < n_kept; ++k) out[place[k]] = sums[k];
+          centred_dots(n_, given, mean, scale, static_cast<Index>(n_given), z, sums);
+          for (std::size_t k = 0; k < n_given; ++k) out[place[kAtOnce - 1 - k]] = sums[k];
+        }
+      },
+      X_);
 }
 
 void Columns::build_all(const ThreadPool& pool) const {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "setup/thread_pool.hpp"
@@ -65,6 +66,10 @@ class Columns {
 
   /// Has those rows of x_j on their way from memory.
   void prefetch_rows(Index j, Index first, Index count) const;
+
+  /// out[k] = xhat_j' z for j = features[k]. Columns that are not kept are centred while they are
+  /// read, and stay unkept, where X is column-major; the sums are the same either way.
+  void dots(std::span<const Index> features, const double* z, double* out) const;
 
   /// Calls visit(j, xhat_j) for every column, in parallel over blocks, columns kept only if built.
   void for_each(const ThreadPool& pool,

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-
-#include "backend/simd.hpp"
+#include <numeric>
 
 namespace thresher {
 namespace {
@@ -199,13 +198,13 @@ double lambda_max(const Columns& columns, const Problem& problem) {
   if (problem.negligible) return 0.0;
   double largest = 0.0;
   const Penalties& factors = *problem.penalties;
-  constexpr Index kAtOnce = 32;
-  const double* x[kAtOnce];
+  constexpr Index kAtOnce = 64;
+  Index features[kAtOnce];
   double g[kAtOnce];
   for (Index first = 0; first < columns.n_features(); first += kAtOnce) {
     const Index count = std::min(kAtOnce, columns.n_features() - first);
-    for (Index k = 0; k < count; ++k) x[k] = rows.column(columns, first + k);
-    simd().dots(n, x, count, q.data(), g);
+    std::iota(features, features + count, first);
+    rows.dots(columns, {features, static_cast<std::size_t>(count)}, q.data(), g);
     for (Index k = 0; k < count; ++k) {
       const Index j = first + k;
       if (factors.excluded[at(j)] || factors.l1[at(j)] == 0.0) continue;

@@ -67,13 +67,25 @@ const double* RowWeighting::read(const Columns& columns, Index j, double* buffer
                : direct_values.data() + k * columns.n_samples();
 }
 
+void RowWeighting::dots(const Columns& columns, std::span<const Index> features, const double* z,
+                        double* out) const {
+  columns.dots(features, z, out);
+  if (direct.empty()) return;
+  for (std::size_t k = 0; k < features.size(); ++k) {
+    const Index d = direct_index(features[k]);
+    if (d < 0) continue;
+    const double* x = direct_values.data() + d * columns.n_samples();
+    simd().dots(columns.n_samples(), &x, 1, z, out + k);
+  }
+}
+
 double RowWeighting::column_mean(Index j) const { return direct_index(j) < 0 ? mean[at(j)] : 0.0; }
 
 void RowWeighting::centred_column(const Columns& columns, Index j, double* out) const {
   const Index n = columns.n_samples();
   const Index k = direct_index(j);
   if (k < 0) {
-    const double* x = columns.column(j);
+    const double* x = columns.read_rows(j, 0, n, out);
     const double m = mean[at(j)];
     for (Index i = 0; i < n; ++i) out[i] = x[i] - m;
     return;

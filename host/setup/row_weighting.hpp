@@ -29,6 +29,9 @@ struct RowWeighting {
   const double* column(const Columns& columns, Index j) const;
   /// The same without keeping it: `buffer` (n_samples) may be written to.
   const double* read(const Columns& columns, Index j, double* buffer) const;
+  /// out[k] = column(features[k])' z; keeps nothing where X is column-major.
+  void dots(const Columns& columns, std::span<const Index> features, const double* z,
+            double* out) const;
   /// Weighted mean of what column() returns: mean[j], or 0 for a direct column.
   double column_mean(Index j) const;
   /// What makes column j, as it is centred for this w, from (x_j - Columns::mean) 2^-exponent.
