@@ -297,12 +297,20 @@ class CpuSpectrumBackend : public SpectrumBackend {
 
   void residuals(Index n, Index p, const double* X, Index count, const double* B,
                  double* R) const override {
-    blas::gemm(false, false, n, count, p, -1.0, X, n, B, p, 1.0, R, n);
+    if (count == 1) {
+      blas::gemv(false, n, p, -1.0, X, n, B, 1.0, R);
+    } else {
+      blas::gemm(false, false, n, count, p, -1.0, X, n, B, p, 1.0, R, n);
+    }
   }
 
   void correlate(Index n, Index p, const double* X, Index count, const double* Z,
                  double* G) const override {
-    blas::gemm(true, false, p, count, n, 1.0, X, n, Z, n, 0.0, G, p);
+    if (count == 1) {
+      blas::gemv(true, n, p, 1.0, X, n, Z, 0.0, G);
+    } else {
+      blas::gemm(true, false, p, count, n, 1.0, X, n, Z, n, 0.0, G, p);
+    }
   }
 
   double top_eigenvalue(const RidgeSystem& s) const override {
