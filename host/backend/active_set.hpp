@@ -114,8 +114,10 @@ class ActiveSet {
   std::vector<std::vector<double>> gram_;  // row k: products with active 0 .. k, no e
   PackedCholesky factor_;                  // of X_A' W X_A + diag(e_in_factor_)
   std::vector<double> e_in_factor_;
-  bool factor_is_exact_ = true;       // e_in_factor_ is e_
-  std::vector<double> whole_matrix_;  // scratch of refactor()
+  bool factor_is_exact_ = true;  // e_in_factor_ is e_
+  // Scratch that is kept, because fresh pages are slow.
+  std::vector<double> whole_matrix_;
+  AlignedDoubles gram_of_entrants_, solved_;
   // In the row space gram_ and factor_ are empty, and these are in use.
   std::unique_ptr<RowSpaceSystem> row_system_;
   std::vector<double> e0_;  // of the active: e_j when S was begun, or as if they had been there

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <memory>
 #include <span>
 #include <vector>
 
+#include "backend/aligned.hpp"
 #include "backend/gram_matrix.hpp"
 #include "setup/problem.hpp"
 
@@ -64,11 +64,11 @@ class ResidualProducts final : public LocalProducts {
   std::vector<Index> row_;      // local row -> row: those with weight, then held-out ones
   std::size_t n_weighted_ = 0;  // local rows with weight
   std::vector<double> sqrt_w_;  // (n_weighted)
-  std::vector<double> y_;       // local: sqrt(w) (yhat - mean); held-out rows unweighted
-  std::vector<double> r_;
+  AlignedDoubles y_;            // local: sqrt(w) (yhat - mean); held-out rows unweighted
+  AlignedDoubles r_;
   std::vector<double> z_;  // (n) w o r
   double z_norm_ = 0.0;
-  std::vector<std::unique_ptr<double[]>> store_;  // one local column each
+  std::vector<AlignedDoubles> store_;  // one local column each
   std::vector<double*> free_;
   std::vector<double*> active_;  // in the order of the active list
   std::vector<double> whole_;    // (n) scratch

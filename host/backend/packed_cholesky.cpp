@@ -11,14 +11,23 @@ namespace {
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 }  // namespace
 
-double PackedCholesky::forward_row(const double* g, std::vector<double>& l, Index known) const {
-  l.resize(at(size_));
+void PackedCholesky::make_room(Index n) {
+  while (kRows * static_cast<Index>(blocks_.size()) < n) {
+    blocks_.emplace_back(at(kRows * kRows) * (blocks_.size() + 1));
+  }
+}
+
+double PackedCholesky::forward_row(const double* g, std::vector<double>& l) const {
+  l.assign(g, g + size_);
+  return forward_rest(l, 0);
+}
+
+double PackedCholesky::forward_rest(std::vector<double>& l, Index known) const {
   const Simd& kernels = simd();
   double squares = 0.0;
-  for (Index i = 0; i < known; ++i) squares += l[at(i)] * l[at(i)];
   for (Index i = known; i < size_; ++i) {
     const double* r = row(i);
-    const double value = (g[i] - kernels.dot(i, r, l.data())) / r[i];
+    const double value = (l[at(i)] - kernels.dot(i - known, r + known, l.data() + known)) / r[i];
     l[at(i)] = value;
     squares += value * value;
   }
@@ -26,20 +35,37 @@ double PackedCholesky::forward_row(const double* g, std::vector<double>& l, Inde
 }
 
 void PackedCholesky::forward_columns(std::span<double* const> columns) const {
+  constexpr Index kAtOnce = 2 * kRows;
   const Simd& kernels = simd();
-  std::vector<double> known(columns.size());
-  for (Index i = 0; i < size_; ++i) {
-    const double* r = row(i);
-    kernels.dots(i, columns.data(), static_cast<Index>(columns.size()), r, known.data());
-    for (std::size_t c = 0; c < columns.size(); ++c) {
-      columns[c][i] = (columns[c][i] - known[c]) / r[i];
+  const auto count = static_cast<Index>(columns.size());
+  // Of kAtOnce rows: what earlier rows contribute, then the solution; one row after the other.
+  std::vector<double> part(at(kAtOnce * count));
+  const double* rows[kAtOnce];
+  const double* solved[kAtOnce];
+  double minus[kAtOnce];
+  for (Index first = 0; first < size_; first += kAtOnce) {
+    const Index m = std::min(kAtOnce, size_ - first);
+    for (Index i = 0; i < m; ++i) {
+      rows[i] = row(first + i);
+      solved[i] = part.data() + i * count;
+    }
+    cross_in_blocks(first, columns.data(), count, rows, m, part.data(), count);
+    for (Index i = 0; i < m; ++i) {
+      double* values = part.data() + i * count;
+      for (Index c = 0; c < count; ++c) values[c] = columns[at(c)][first + i] - values[c];
+      for (Index k = 0; k < i; ++k) minus[k] = -rows[i][first + k];
+      kernels.axpys(count, i, minus, solved, values);
+      const double diagonal = rows[i][first + i];
+      for (Index c = 0; c < count; ++c) {
+        values[c] /= diagonal;
+        columns[at(c)][first + i] = values[c];
+      }
     }
   }
 }
 
 void PackedCholesky::append(const std::vector<double>& l, double diagonal) {
-  const std::size_t needed = at((size_ + 1) * (size_ + 2) / 2);
-  if (values_.size() < needed) values_.resize(std::max(needed, values_.size() * 3 / 2));
+  make_room(size_ + 1);
   double* r = row(size_);
   std::copy(l.begin(), l.begin() + size_, r);
   r[size_] = diagonal;
@@ -55,8 +81,7 @@ bool PackedCholesky::factor(Index n, double* upper, double tiny) {
     const double pivot = upper[i * n + i];
     if (!(pivot * pivot > tiny * diagonal[at(i)])) return false;
   }
-  const std::size_t needed = at(n * (n + 1) / 2);
-  if (values_.size() < needed) values_.resize(needed);
+  make_room(n);
   // Column i of U is row i of L.
   for (Index i = 0; i < n; ++i) std::copy(upper + i * n, upper + i * n + i + 1, row(i));
   size_ = n;

@@ -3,21 +3,25 @@
 #include <span>
 #include <vector>
 
+#include "backend/aligned.hpp"
 #include "thresher/views.hpp"
 
 namespace thresher {
 
 /// Cholesky factor L of a symmetric positive definite matrix that grows and shrinks by single rows
-/// and columns. Row i of L is stored contiguously at offset i (i + 1) / 2, so appending is a
-/// forward substitution made of dot products and removing shifts later rows.
+/// and columns. Rows of L are contiguous and start on cache lines, in blocks of 16 rows of equal
+/// length: appending is a forward substitution made of dot products and allocates a block at most;
+/// removing shifts later rows.
 class PackedCholesky {
  public:
   Index size() const { return size_; }
   void clear() { size_ = 0; }
 
   /// The new row for a column with inner products g[0 .. size()): l = L^-1 g, |l|^2 returned.
-  /// l[0 .. known) is there already.
-  double forward_row(const double* g, std::vector<double>& l, Index known = 0) const;
+  double forward_row(const double* g, std::vector<double>& l) const;
+  /// The same where l[0 .. known) is there already and l[known .. size()) holds what is left of g
+  /// without it; returns the squares of the latter part.
+  double forward_rest(std::vector<double>& l, Index known) const;
   /// L^-1 g in place for several columns g (size()), L read once.
   void forward_columns(std::span<double* const> columns) const;
   /// Appends the row (l, diagonal), diagonal > 0.
@@ -35,11 +39,17 @@ class PackedCholesky {
   void solve_transposed(double* b) const;
 
  private:
-  double* row(Index i) { return values_.data() + i * (i + 1) / 2; }
-  const double* row(Index i) const { return values_.data() + i * (i + 1) / 2; }
+  static constexpr Index kRows = 16;  // of a block
+
+  double* row(Index i) {
+    const Index block = i / kRows;
+    return blocks_[static_cast<std::size_t>(block)].data() + i % kRows * kRows * (block + 1);
+  }
+  const double* row(Index i) const { return const_cast<PackedCholesky*>(this)->row(i); }
+  void make_room(Index n);
 
   Index size_ = 0;
-  std::vector<double> values_;
+  std::vector<AlignedDoubles> blocks_;
 };
 
 }  // namespace thresher

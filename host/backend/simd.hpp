@@ -78,4 +78,8 @@ struct Simd {
 
 const Simd& simd();
 
+/// simd().cross by blocks of rows and of columns x, so that what a block holds stays in the cache.
+void cross_in_blocks(Index n, const double* const* x, Index n_x, const double* const* y, Index n_y,
+                     double* out, Index ldc);
+
 }  // namespace thresher

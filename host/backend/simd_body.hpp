@@ -33,13 +33,34 @@ inline double add_some(double sum, Doubles v, Index count) {
 }
 inline void store(double* p, Doubles v) { *reinterpret_cast<Doubles*>(p) = v; }
 
+// Sums neighbours until one is left, as cross_tile's totals do.
 inline double total(Doubles v) {
   double lane[kDoubles];
   for (int k = 0; k < kDoubles; ++k) lane[k] = v[k];
   for (Index width = kDoubles / 2; width > 0; width /= 2) {
-    for (Index k = 0; k < width; ++k) lane[k] += lane[k + width];
+    for (Index k = 0; k < width; ++k) lane[k] = lane[2 * k] + lane[2 * k + 1];
   }
   return lane[0];
+}
+
+/// The neighbours of a, then those of b, summed.
+inline Doubles sum_neighbours(Doubles a, Doubles b) {
+  using Places = std::int64_t __attribute__((vector_size(kBytes)));
+  Places even, odd;
+  for (int k = 0; k < kDoubles; ++k) {
+    even[k] = 2 * k;
+    odd[k] = 2 * k + 1;
+  }
+  return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, odd);
+}
+
+/// v[0 .. kDoubles - 1] summed each; spoils v.
+inline Doubles totals(Doubles* v) {
+  for (Index count = kDoubles / 2; count > 0; count /= 2) {
+#pragma GCC unroll 8
+    for (Index k = 0; k < count; ++k) v[k] = sum_neighbours(v[2 * k], v[2 * k + 1]);
+  }
+  return v[0];
 }
 
 inline float half_to_float(std::uint16_t h) {
@@ -325,43 +346,63 @@ void centred_dots_f32(Index n, const float* const* x, const double* mean, const 
 
 // A tile of A columns against B columns keeps A * B sums in registers, so memory is read once for
 // the tile.
-template <std::size_t A, std::size_t B>
+template <Index A, Index B>
 void cross_tile(Index n, const double* const* x, const double* const* y, double* out, Index ldc) {
-  Doubles sum[A][B] = {};
+  constexpr Index kSums = (A * B + kDoubles - 1) / kDoubles * kDoubles;
+  Doubles sum[static_cast<std::size_t>(kSums)] = {};
   Index i = 0;
   for (; i + kDoubles <= n; i += kDoubles) {
-    Doubles xs[A];
+    Doubles xs[static_cast<std::size_t>(A)];
 #pragma GCC unroll 8
-    for (std::size_t a = 0; a < A; ++a) xs[a] = load(x[a] + i);
+    for (Index a = 0; a < A; ++a) xs[a] = load(x[a] + i);
 #pragma GCC unroll 8
-    for (std::size_t b = 0; b < B; ++b) {
+    for (Index b = 0; b < B; ++b) {
       const Doubles ys = load(y[b] + i);
 #pragma GCC unroll 8
-      for (std::size_t a = 0; a < A; ++a) sum[a][b] += xs[a] * ys;
+      for (Index a = 0; a < A; ++a) sum[b * A + a] += xs[a] * ys;
     }
   }
-  for (std::size_t b = 0; b < B; ++b) {
-    for (std::size_t a = 0; a < A; ++a) {
-      double t = total(sum[a][b]);
+  double whole[static_cast<std::size_t>(kSums)];
+#pragma GCC unroll 8
+  for (Index k = 0; k < kSums; k += kDoubles) store(whole + k, totals(sum + k));
+  for (Index b = 0; b < B; ++b) {
+    for (Index a = 0; a < A; ++a) {
+      double t = whole[b * A + a];
       for (Index k = i; k < n; ++k) t += x[a][k] * y[b][k];
-      out[static_cast<Index>(b) * ldc + static_cast<Index>(a)] = t;
+      out[b * ldc + a] = t;
     }
+  }
+}
+
+// As many sums as the registers hold: most columns of y that share a reading of x.
+constexpr Index kMostSides = kBytes == 64 ? 6 : 2;
+
+template <Index B>
+void cross_sides(Index n, const double* const* x, Index n_x, const double* const* y, double* out,
+                 Index ldc) {
+  constexpr Index kAtOnce = B == 1 ? 8 : 4;
+  Index a = 0;
+  for (; a + kAtOnce <= n_x; a += kAtOnce) cross_tile<kAtOnce, B>(n, x + a, y, out + a, ldc);
+  for (; a < n_x; ++a) cross_tile<1, B>(n, x + a, y, out + a, ldc);
+}
+
+template <Index B>
+void cross_rest(Index n, const double* const* x, Index n_x, const double* const* y, Index n_y,
+                double* out, Index ldc) {
+  if (n_y == B) {
+    cross_sides<B>(n, x, n_x, y, out, ldc);
+  } else if constexpr (B > 1) {
+    cross_rest<B - 1>(n, x, n_x, y, n_y, out, ldc);
   }
 }
 
 void cross(Index n, const double* const* x, Index n_x, const double* const* y, Index n_y,
            double* out, Index ldc) {
   Index b = 0;
-  for (; b + 4 <= n_y; b += 4) {
-    Index a = 0;
-    for (; a + 4 <= n_x; a += 4) cross_tile<4, 4>(n, x + a, y + b, out + b * ldc + a, ldc);
-    for (; a < n_x; ++a) cross_tile<1, 4>(n, x + a, y + b, out + b * ldc + a, ldc);
+  for (; b + kMostSides <= n_y; b += kMostSides) {
+    cross_sides<kMostSides>(n, x, n_x, y + b, out + b * ldc, ldc);
   }
-  for (; b < n_y; ++b) {
-    Index a = 0;
-    for (; a + 8 <= n_x; a += 8) cross_tile<8, 1>(n, x + a, y + b, out + b * ldc + a, ldc);
-    for (; a < n_x; ++a) cross_tile<1, 1>(n, x + a, y + b, out + b * ldc + a, ldc);
-  }
+  cross_rest<kMostSides>(n, x, n_x, y + b, n_y - b, out + b * ldc, ldc);
 }
 
 void axpys(Index n, Index count, const double* alpha, const double* const* x, double* r) {
