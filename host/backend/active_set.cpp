@@ -332,7 +332,11 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
   n_dependent_ = 0;
   if (row_space_pays(lambda, working_set)) {
     out = solve_in_row_space(lambda, working_set, max_iterations);
-    if (out.exact || out.iterations >= max_iterations) return out;
+    if (out.exact) return out;
+    if (out.iterations >= max_iterations) {
+      read_again();
+      return out;
+    }
     out.exact = true;
   }
   const bool changed = set_penalties(lambda);
@@ -499,12 +503,14 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
     }
     precision = kFine;
   }
-  if (!out.exact) {
-    products_.set_coef(coef_);
-    g_.resize(active_.size());
-    products_.gradient_active(g_.data());
-  }
+  if (!out.exact) read_again();
   return out;
+}
+
+void ActiveSet::read_again() {
+  products_.set_coef(coef_);
+  g_.resize(active_.size());
+  products_.gradient_active(g_.data());
 }
 
 void ActiveSet::restore_factor() {
@@ -522,9 +528,7 @@ void ActiveSet::enter_as_one() {
     gram_.emplace_back(gram.begin() + c * k, gram.begin() + c * k + c + 1);
   }
   refactor();
-  products_.set_coef(coef_);
-  g_.resize(active_.size());
-  products_.gradient_active(g_.data());
+  read_again();
 }
 
 void ActiveSet::go_back(const SparseCoef& solution, double lambda) {

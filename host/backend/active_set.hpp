@@ -79,6 +79,8 @@ class ActiveSet {
                        std::vector<double>& h, Index& n_new);
   /// Gram rows and factor of H, after the row space was left.
   void restore_factor();
+  /// Brings residual and gradients up to the coefficients.
+  void read_again();
   /// Tells the products of all active features, and factors.
   void enter_as_one();
   bool row_space_pays(double lambda, const std::vector<Index>& working_set) const;
