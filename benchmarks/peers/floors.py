@@ -46,7 +46,8 @@ def ridge(n, p, responses, folds, held, lambdas):
 def gram(n, p, responses, folds, held, support):
     """X'WX of every weighting, or of the support where one path has it alone (decision 0013);
     residuals and correlations from X; held-out residuals."""
-    grows = responses == 1 and not folds and n >= 20 * p and p >= 256
+    alone = responses == 1 and not folds and p >= 256
+    grows = alone and (n >= 20 * p or (n >= 5 * p and p > 10 * len(support)))
     side = max(support) if grows else p
     matrices = n * side**2 + folds * (n - held) * p**2
     certificates = responses * sum(4 * n * k for k in support)

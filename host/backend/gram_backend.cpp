@@ -21,7 +21,7 @@ constexpr Index kRowsAtOnce = 256;
 // the next stretch; at the start of a path, where correlations still hold everything that is to be
 // explained, no more than this part of all.
 constexpr double kLikely = 1.5;
-constexpr std::size_t kFirstPart = 8;
+constexpr Index kFirstPart = 8;
 // A look is at about as many candidates, of stretches of at least kLooksFrom.
 constexpr std::size_t kLookedAt = 4;
 constexpr Index kLooksFrom = 12;
@@ -264,7 +264,7 @@ void GramBackend::choose_working_sets(std::span<const PathBlock> blocks) {
     if (g >= kLikely * a) likely.emplace_back(-g / a, j);
   }
   std::sort(likely.begin(), likely.end());
-  if (block.first == 0) likely.resize(std::min(likely.size(), gram_->place.size() / kFirstPart));
+  if (block.first == 0) likely.resize(std::min(likely.size(), at(gram_->stride() / kFirstPart)));
   n_looks_ = block.count >= kLooksFrom ? 1 : 0;
   std::vector<Index> features;
   for (const auto& [rank, j] : likely) features.push_back(j);
@@ -398,19 +398,30 @@ void GramBackend::measure_and_grow() {
     for (Index j = 0; j < columns_.n_features(); ++j) {
       if (gram_->place[at(j)] < 0 && !problem_->excluded(j)) outside.push_back(j);
     }
+    const Index growth = std::max(3 * gram_->size(), gram_->stride() / kFirstPart);
     const PassResult told = measure(chosen, !look, outside);
-    std::vector<Index> newcomers;
+    std::vector<std::pair<double, Index>> violators;
     for (std::size_t o = 0; o < outside.size(); ++o) {
       const Index j = outside[o];
       last_correlation_[at(j)] = told.outside[o];
+      double most = 0.0;
       for (std::size_t k = 0; k < chosen.size(); ++k) {
         const double g =
             std::fabs(told.outside[k * outside.size() + o]) + told.error(weighted_norm_[at(j)], k);
-        if (g <= problem_->a(j, problem_->lambda[at(chosen[k]->lambda_index)])) continue;
-        newcomers.push_back(j);
-        break;
+        const double a = problem_->a(j, problem_->lambda[at(chosen[k]->lambda_index)]);
+        // Written so that a NaN joins.
+        if (!(g <= a)) most = std::max(most, g > a ? g / a : 1.0);
       }
+      if (most > 0.0) violators.emplace_back(-most, j);
     }
+    if (look && violators.size() > at(growth)) {
+      // What violates while much is missing often no longer does when it is there.
+      std::nth_element(violators.begin(), violators.begin() + growth, violators.end());
+      violators.resize(at(growth));
+      n_looks_ = 1;
+    }
+    std::vector<Index> newcomers;
+    for (const auto& [rank, j] : violators) newcomers.push_back(j);
     if (!look) {
       const std::size_t n_covered = covered_.size();
       for (std::size_t k = 0; k < chosen.size(); ++k) {

@@ -23,11 +23,6 @@ constexpr Index kMostRounds = 100;
 constexpr Index kGramLookAhead = 32;
 // Where the matrix grows with the path, every stretch costs readings of X.
 constexpr Index kGrowingLookAhead = 100;
-// A Gram matrix that one path needs alone grows with it where forming all of it would be most of
-// the work. 100 lambdas to 0.01 lambda_max, processor s, all of it and growing: 8,000 x 1,000 0.15
-// and 0.22, 20,000 x 1,000 0.41 and 0.33, 100,000 x 1,000 1.6 and 0.8.
-constexpr Index kGrowingRowsPerColumn = 20;
-constexpr Index kGrowingFeatures = 256;
 // Correlations of one round stay in the cache: slots * look-ahead * n_features floats.
 constexpr Index kRoundFloats = Index{2} << 20;
 constexpr Index kMostSlots = 8;
@@ -294,11 +289,9 @@ void solve_active_set(const Batch& batch, Mode mode, const ThreadPool& pool, Run
         rows.push_back(problem.rows);
       }
     }
-    const Problem& only = batch.problems.front();
-    const Index n = batch.columns.n_samples(), p = batch.columns.n_features();
-    if (batch.only_path && only.held_out.empty() && !only.projector && p >= kGrowingFeatures &&
-        n >= kGrowingRowsPerColumn * p) {
-      GramMatrix growing(only.rows, batch.columns.n_features());
+    const Problem& first = batch.problems.front();
+    if (batch.gram_grows && !first.projector) {
+      GramMatrix growing(first.rows, batch.columns.n_features());
       GramBackend backend(batch.columns, growing, pool, kGrowingLookAhead, control.tol());
       Lane(batch, mode, backend, queue, control, sink).run();
       return;

@@ -23,7 +23,7 @@ struct Batch {
   const HalfPanels* panels = nullptr;  ///< X in half precision, if passes pay for it
   Accelerator* accelerator = nullptr;  ///< null: the CPU
   RowProducts* products = nullptr;     ///< ridge leaves them for the next batch of these columns
-  bool only_path = false;              ///< the call has no problem but this one, in any tile
+  bool gram_grows = false;             ///< with the call's only path (cost model)
 };
 
 // Each engine solves every problem's whole path, in any order of problems, and hands each fit to

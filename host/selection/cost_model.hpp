@@ -28,6 +28,7 @@ struct CallShape {
 struct CallPlan {
   Engine engine = Engine::kActiveSet;  ///< for l1_ratio > 0
   Mode mode = Mode::kResidual;
+  bool gram_grows = false;     ///< X'WX holds what the call's only path needs (decision 0013)
   bool build_columns = false;  ///< all double columns at once, rather than as they are used
   bool half_panels = false;
   std::size_t fixed_bytes = 0;     ///< whatever the tile

@@ -557,8 +557,6 @@ class Call {
 
   void run_engine(Engine engine, const std::vector<Problem>& share, Accelerator* accelerator,
                   Collector& collector) {
-    const bool only_path =
-        shape_.n_responses == 1 && shape_.n_l1_ratios == 1 && shape_.n_folds == 0;
     const Batch batch{*columns_,
                       share,
                       options_,
@@ -566,7 +564,7 @@ class Call {
                       panels_.get(),
                       accelerator,
                       accelerator == nullptr ? &products_ : nullptr,
-                      only_path};
+                      plan_.gram_grows};
     switch (engine) {
       case Engine::kRidge:
         solve_ridge(batch, pool_, control_, collector);
