@@ -305,9 +305,7 @@ void ActiveSet::start_from(const SparseCoef& start, double lambda) {
       products_.leave(static_cast<Index>(active_.size()));
     }
   }
-  products_.set_coef(coef_);
-  g_.resize(active_.size());
-  products_.gradient_active(g_.data());
+  read_again();
 }
 
 double ActiveSet::stationarity(std::vector<double>& h) const {
@@ -463,9 +461,7 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
       moved_by_null_ = false;
       n_new = enter(chosen, g_chosen, lambda);
       if (moved_by_null_) {
-        products_.set_coef(coef_);
-        g_.resize(active_.size());
-        products_.gradient_active(g_.data());
+        read_again();
         stationarity(h);
         first_h = 0;
         n_new = 0;

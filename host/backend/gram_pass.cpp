@@ -152,10 +152,4 @@ double PassResult::error(double norm, std::size_t candidate) const {
   return kShare * norm * std::sqrt(squares[candidate]) + floor[candidate];
 }
 
-std::size_t pass_bytes(Index n_features, Index n_candidates, int threads) {
-  const Index sums = 2 * kParts * n_features * n_candidates;
-  const Index own = kGramRows * (kGramBlock + kFloatColumns + 2 * n_candidates);
-  return at(sums + threads * own) * sizeof(double);
-}
-
 }  // namespace thresher

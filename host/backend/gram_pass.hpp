@@ -35,7 +35,4 @@ struct PassResult {
 PassResult read_through(const Columns& columns, const RowWeighting& rows,
                         const PassRequest& request, const ThreadPool& pool);
 
-/// What read_through needs meanwhile, all threads together.
-std::size_t pass_bytes(Index n_features, Index n_candidates, int threads);
-
 }  // namespace thresher

@@ -101,7 +101,7 @@ void shift(Index n, const float* x, double mean, double scale, float* out) {
 
 template <class T, class Out>
 void shift_by_exponent(Index n, const T* x, double mean, int exponent, Out* out) {
-  if (exponent > -1000 && exponent < 1000) {
+  if (in_range(exponent)) {
     shift(n, x, mean, std::ldexp(1.0, -exponent), out);
     return;
   }
