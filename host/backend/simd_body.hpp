@@ -20,17 +20,18 @@ inline Doubles load(const float* p) {
   for (int k = 0; k < kDoubles; ++k) out[k] = static_cast<double>(p[k]);
   return out;
 }
-/// The first `count` <= kDoubles of them, then zeros.
+/// The first `count` < kDoubles of them, then zeros.
 template <class T>
 Doubles load_some(const T* p, Index count) {
   double out[kDoubles] = {};
   for (Index k = 0; k < count; ++k) out[k] = static_cast<double>(p[k]);
   return load(out);
 }
-inline double add_some(double sum, Doubles v, Index count) {
-  for (Index k = 0; k < count; ++k) sum += v[k];
-  return sum;
+#if defined(__AVX512F__)
+inline Doubles load_some(const double* p, Index count) {
+  return (Doubles)_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << count) - 1u), p);
 }
+#endif
 inline void store(double* p, Doubles v) { *reinterpret_cast<Doubles*>(p) = v; }
 
 // Sums neighbours until one is left, as cross_tile's totals do.
@@ -288,19 +289,24 @@ void dots_of(Index n, Index count, const Column& column, const double* z, double
       b2 += x2.at(i + kDoubles) * z1;
       b3 += x3.at(i + kDoubles) * z1;
     }
-    double t0 = total(a0 + b0), t1 = total(a1 + b1), t2 = total(a2 + b2), t3 = total(a3 + b3);
-    for (; i < n; i += kDoubles) {
-      const Index left = n - i < kDoubles ? n - i : kDoubles;
-      const Doubles z0 = load_some(z + i, left);
-      t0 = add_some(t0, x0.some(i, left) * z0, left);
-      t1 = add_some(t1, x1.some(i, left) * z0, left);
-      t2 = add_some(t2, x2.some(i, left) * z0, left);
-      t3 = add_some(t3, x3.some(i, left) * z0, left);
+    for (; i + kDoubles <= n; i += kDoubles) {
+      const Doubles z0 = load(z + i);
+      a0 += x0.at(i) * z0;
+      a1 += x1.at(i) * z0;
+      a2 += x2.at(i) * z0;
+      a3 += x3.at(i) * z0;
     }
-    out[k] = t0;
-    out[k + 1] = t1;
-    out[k + 2] = t2;
-    out[k + 3] = t3;
+    if (i < n) {
+      const Doubles z0 = load_some(z + i, n - i);
+      b0 += x0.some(i, n - i) * z0;
+      b1 += x1.some(i, n - i) * z0;
+      b2 += x2.some(i, n - i) * z0;
+      b3 += x3.some(i, n - i) * z0;
+    }
+    out[k] = total(a0 + b0);
+    out[k + 1] = total(a1 + b1);
+    out[k + 2] = total(a2 + b2);
+    out[k + 3] = total(a3 + b3);
   }
   for (; k < count; ++k) {
     const auto x0 = column(k);
@@ -310,12 +316,9 @@ void dots_of(Index n, Index count, const Column& column, const double* z, double
       a += x0.at(i) * load(z + i);
       b += x0.at(i + kDoubles) * load(z + i + kDoubles);
     }
-    double t = total(a + b);
-    for (; i < n; i += kDoubles) {
-      const Index left = n - i < kDoubles ? n - i : kDoubles;
-      t = add_some(t, x0.some(i, left) * load_some(z + i, left), left);
-    }
-    out[k] = t;
+    for (; i + kDoubles <= n; i += kDoubles) a += x0.at(i) * load(z + i);
+    if (i < n) b += x0.some(i, n - i) * load_some(z + i, n - i);
+    out[k] = total(a + b);
   }
 }
 
