@@ -88,10 +88,8 @@ class Row:
         self.pid = self.solver.pid or os.getpid()
 
     def run(self):
-        own_memory = self.solver.pid != -1  # -1: a process for every run, which reports its peak
-        if own_memory:
-            pathlib.Path(f"/proc/{self.pid}/clear_refs").write_text("5")  # peak := now
-            before = memory(self.pid, "VmRSS")
+        pathlib.Path(f"/proc/{self.pid}/clear_refs").write_text("5")  # peak := now
+        before = memory(self.pid, "VmRSS")
         usage = resource.getrusage(resource.RUSAGE_SELF)
         cpu = usage.ru_utime + usage.ru_stime
         start = time.perf_counter()
@@ -103,18 +101,14 @@ class Row:
         cpu = usage.ru_utime + usage.ru_stime - cpu
         if self.solver.seconds:
             wall, cpu = self.solver.seconds
-        result = {
+        peak = memory(self.pid, "VmHWM")
+        return {
             "wall": wall,
             "cpu": cpu,
             "warnings": sorted({str(w.message)[:200] for w in caught})[:3],
+            "peak_bytes": peak,
+            "added_bytes": max(peak - before, 0),
         }
-        if own_memory:
-            result["peak_bytes"] = memory(self.pid, "VmHWM")
-            result["added_bytes"] = max(result["peak_bytes"] - before, 0)
-        else:
-            result["peak_bytes"] = self.solver.peak_bytes
-            result["added_bytes"] = self.solver.added_bytes
-        return result
 
 
 def main():

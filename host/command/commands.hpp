@@ -4,6 +4,9 @@
 #include <vector>
 
 #include "command/arguments.hpp"
+#include "command/fit_inputs.hpp"
+#include "command/report.hpp"
+#include "thresher/observer.hpp"
 
 namespace thresher::command {
 
@@ -12,6 +15,11 @@ namespace thresher::command {
 // Throws   Error, std::bad_alloc
 
 int run_fit(const FitArguments& arguments, const std::vector<std::string>& command_line);
+/// What run_fit does between reading and reporting: solves, and writes the model and, if they are
+/// asked for, the predictions; nothing if it is interrupted before a fit has ended well. `observer`
+/// may be null.
+RunReport fit_to_file(const FitArguments& arguments, const FitInputs& in, Observer* observer);
+
 int run_predict(const PredictArguments& arguments);
 int run_coef(const CoefArguments& arguments);
 int run_simulate(const SimulateArguments& arguments);

@@ -42,6 +42,33 @@ bool any_fit_ended_well(const RunSummary& summary) {
 
 }  // namespace
 
+RunReport fit_to_file(const FitArguments& arguments, const FitInputs& in, Observer* observer) {
+  RunReport report;
+  report.output = arguments.output;
+  ModelFileWriter writer(arguments.output);
+  writer.set_names(in.feature_names, in.response_names);
+  SummarySink sink(writer, arguments.predictions);
+
+  const std::clock_t cpu_before = std::clock();
+  const Stopwatch solve_watch;
+  report.stats = arguments.cross_validate
+                     ? cross_validate(in.data, in.options, in.cv, sink, observer)
+                     : fit_path(in.data, in.options, sink, observer);
+  report.seconds.solve = solve_watch.seconds() - sink.write_seconds();
+  report.seconds.solve_cpu = static_cast<double>(std::clock() - cpu_before) / CLOCKS_PER_SEC;
+  sink.finish();
+  report.signalled = interrupted();
+  report.summary = sink.summary();
+  if (report.signalled && !any_fit_ended_well(report.summary)) return report;
+
+  const Stopwatch finish_watch;
+  writer.finish();
+  sink.commit_predictions();
+  report.seconds.write = finish_watch.seconds() + sink.write_seconds();
+  report.peak_memory_bytes = peak_memory_bytes();
+  return report;
+}
+
 int run_fit(const FitArguments& arguments, const std::vector<std::string>& command_line) {
   if (!arguments.plan) {
     check_outputs({arguments.output, arguments.predictions, arguments.json},
@@ -50,10 +77,9 @@ int run_fit(const FitArguments& arguments, const std::vector<std::string>& comma
                    arguments.fold_id, arguments.feature_names, arguments.response_names});
   }
 
-  RunReport report;
   const Stopwatch read_watch;
   FitInputs in = read_fit_inputs(arguments);
-  report.seconds.read = read_watch.seconds();
+  const double read_seconds = read_watch.seconds();
   if (!arguments.quiet) {
     for (const std::string& warning : in.warnings) {
       std::fprintf(stderr, "thresher: warning: %s\n", warning.c_str());
@@ -70,39 +96,20 @@ int run_fit(const FitArguments& arguments, const std::vector<std::string>& comma
     return kExitGood;
   }
 
-  ModelFileWriter writer(arguments.output);
-  writer.set_names(in.feature_names, in.response_names);
-  SummarySink sink(writer, arguments.predictions);
   watch_for_interrupts();
   ProgressLine progress(!arguments.quiet && isatty(STDERR_FILENO) == 1);
-
-  const std::clock_t cpu_before = std::clock();
-  const Stopwatch solve_watch;
-  report.stats = arguments.cross_validate
-                     ? cross_validate(in.data, in.options, in.cv, sink, &progress)
-                     : fit_path(in.data, in.options, sink, &progress);
-  report.seconds.solve = solve_watch.seconds() - sink.write_seconds();
-  report.seconds.solve_cpu = static_cast<double>(std::clock() - cpu_before) / CLOCKS_PER_SEC;
+  RunReport report = fit_to_file(arguments, in, &progress);
+  report.seconds.read = read_seconds;
   progress.erase();
-  sink.finish();
-  report.signalled = interrupted();
-  if (report.signalled && !any_fit_ended_well(sink.summary())) {
+  if (report.signalled && !any_fit_ended_well(report.summary)) {
     std::fputs("thresher: interrupted before the first response was finished; nothing written\n",
                stderr);
     return kExitInterrupted;
   }
 
-  const Stopwatch finish_watch;
-  writer.finish();
-  sink.commit_predictions();
-  report.seconds.write = finish_watch.seconds() + sink.write_seconds();
-
-  report.summary = sink.summary();
-  report.peak_memory_bytes = peak_memory_bytes();
   report.feature_names = std::move(in.feature_names);
   report.response_names = std::move(in.response_names);
   report.command_line = command_line;
-  report.output = arguments.output;
   if (!arguments.json.empty()) write_text_file(arguments.json, report_json(report));
   if (!arguments.quiet) std::fputs(report_text(report).c_str(), stdout);
 
