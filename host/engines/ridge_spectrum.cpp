@@ -1,12 +1,14 @@
 #include "engines/ridge_spectrum.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <tuple>
 #include <vector>
 
@@ -35,7 +37,7 @@ constexpr double kSumsGoal = 1e-12;
 // 8, 12): columns at a ragged end go through other kernels, and no bit of a fit may depend on which
 // others stand beside it.
 constexpr Index kColumnUnit = 24;
-constexpr Index kCoefColumns = 8 * kColumnUnit;                         // 48: a tenth slower
+constexpr Index kCoefColumns = 21 * kColumnUnit;  // X is read three times for so many
 constexpr double kUnit = 0.5 * std::numeric_limits<double>::epsilon();  // one rounding
 constexpr Index kColumnsPerTask = 1024;  // untuned: enough for GEMM, small enough to balance
 constexpr Index kRotatedAtOnce = 8 * kColumnUnit;   // untuned
@@ -45,6 +47,13 @@ constexpr Index kRefinedNumbers = Index{1} << 21;   // held-out predictions of o
 constexpr Index kChosenPerTask = kCoefColumns - 1;  // untuned; one more may follow
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+/// x 2^power, as std::ldexp: a multiplication rounds once, too.
+double times_power(double x, int power) {
+  constexpr int kBias = 1023, kMantissaBits = 52;
+  if (power <= -kBias || power > kBias) return std::ldexp(x, power);
+  return x * std::bit_cast<double>(static_cast<std::uint64_t>(power + kBias) << kMantissaBits);
+}
 
 Index padded_columns(Index count) { return (count + kColumnUnit - 1) / kColumnUnit * kColumnUnit; }
 
@@ -167,6 +176,9 @@ class RidgeRun {
   template <class Use>
   void predict(const Prepared& prepared, const Run& run, Scratch& scratch, Use&& use) const;
   void solve_full(const Prepared& prepared, const std::vector<Point>& points, Scratch& scratch);
+  void append(const Prepared& prepared, const std::vector<Point>& points, Index size,
+              const Index* features, const double* root, const double* beta,
+              const std::vector<Fit*>& fits) const;
   void add_coefficients(const Prepared& prepared, const std::vector<Point>& points,
                         const std::vector<Fit*>& fits, Scratch& scratch) const;
   void refine(const Prepared& prepared, const std::vector<SpectrumColumn>& what,
@@ -749,6 +761,27 @@ bool RidgeRun::combination_holds(const Prepared& prepared, const std::vector<Poi
   return gap <= kGoal * least_loss;
 }
 
+/// Appends `size` features to coefficients: beta_i / root_i (size, fits) in the user's units.
+void RidgeRun::append(const Prepared& prepared, const std::vector<Point>& points, Index size,
+                      const Index* features, const double* root, const double* beta,
+                      const std::vector<Fit*>& fits) const {
+  SparseCoef some(at(size));
+  for (std::size_t c = 0; c < points.size(); ++c, beta += size) {
+    const int exponent = problem(prepared, points[c].slot).y->exponent;
+    bool finite = true;
+    std::ptrdiff_t kept = 0;
+    for (Index i = 0; i < size; ++i) {
+      const Index j = features[i];
+      const double b = times_power(beta[i] / root[i], exponent - batch_.columns.exponent(j));
+      finite = finite && std::isfinite(b);
+      some[at(kept)] = {j, b};
+      kept += b != 0.0 ? 1 : 0;
+    }
+    fits[c]->coef.insert(fits[c]->coef.end(), some.begin(), some.begin() + kept);
+    if (!finite) fits[c]->status = Status::kNumericalBreakdown;
+  }
+}
+
 /// Forms the coefficients of points whose bound holds, and looks at them on X and y: by one
 /// combination of all, and if that is not as it must be, or features were eliminated, of which the
 /// bound says nothing, one by one. The bound stays unless such a certificate misses the goal.
@@ -761,57 +794,56 @@ void RidgeRun::add_coefficients(const Prepared& prepared, const std::vector<Poin
   const Index p_all = columns.n_features(), p = static_cast<Index>(matrix.features.size());
   std::vector<SpectrumColumn> what = spectrum_columns(prepared, points);
   pad_columns(what);
-  scratch.T.resize(at(k) * what.size());
-  scratch.beta.resize(at(p) * what.size());
-  std::vector<double> B, R;
+  const Index padded = static_cast<Index>(what.size());
+  scratch.T.resize(at(k * padded));
   std::vector<ShrunkSums> sums(what.size());
   spectrum.shrink(what, prepared.Z.data(), scratch.T.data(), sums.data());
-  const Index padded = static_cast<Index>(what.size());
+  for (Fit* fit : fits) fit->coef.reserve(at(p_all));
+  const bool eliminated = matrix.n_eliminated() > 0;
   if (prepared.whole) {
     std::vector<double> alpha(at(k * padded));
     spectrum.coefficients(padded, scratch.T.data(), alpha.data());
-    products_coefficients(columns, matrix, backend_, padded, alpha.data(), scratch.beta.data());
+    products_coefficients(columns, matrix, backend_, padded, alpha.data(), scratch.beta,
+                          [&](Index first, Index size) {
+                            append(prepared, points, size, matrix.features.data() + first,
+                                   matrix.root.data() + first, scratch.beta.data(), fits);
+                          });
   } else {
+    scratch.beta.resize(at(p * padded));
     spectrum.coefficients(padded, scratch.T.data(), scratch.beta.data());
-  }
-  const bool eliminated = matrix.n_eliminated() > 0;
-  if (eliminated) {
-    B.resize(at(p_all * count));
-    expand(prepared, points, scratch.beta.data(), B.data());
-  }
-  for (Index c = 0; c < count; ++c) {
-    const Problem& one = problem(prepared, points[at(c)].slot);
-    Fit& fit = *fits[at(c)];
-    const auto add = [&](Index j, double hat) {
-      const double b = std::ldexp(hat, one.y->exponent - columns.exponent(j));
-      if (!std::isfinite(b)) fit.status = Status::kNumericalBreakdown;
-      if (b != 0.0) fit.coef.emplace_back(j, b);
-    };
-    fit.coef.reserve(at(p_all));
     if (eliminated) {
-      for (Index j = 0; j < p_all; ++j) add(j, B[at(c * p_all + j)]);
+      std::vector<double> B(at(p_all * count)), ones(at(p_all), 1.0);
+      std::vector<Index> every(at(p_all));
+      std::iota(every.begin(), every.end(), Index{0});
+      expand(prepared, points, scratch.beta.data(), B.data());
+      append(prepared, points, p_all, every.data(), ones.data(), B.data(), fits);
     } else {
-      const double* beta = scratch.beta.data() + c * p;
-      for (Index i = 0; i < p; ++i) add(matrix.features[at(i)], beta[i] / matrix.root[at(i)]);
+      append(prepared, points, p, matrix.features.data(), matrix.root.data(), scratch.beta.data(),
+             fits);
     }
-    fit.n_nonzero = static_cast<Index>(fit.coef.size());
   }
-  if (!eliminated) {
-    if (combination_holds(prepared, points, fits)) return;
-    B.assign(at(p_all * count), 0.0);
-    for (Index c = 0; c < count; ++c) {
+  for (Fit* fit : fits) fit->n_nonzero = static_cast<Index>(fit->coef.size());
+  if (!eliminated && combination_holds(prepared, points, fits)) return;
+
+  std::vector<double> B, R;
+  for (Index first = 0; first < count; first += wide_columns()) {
+    const Index last = std::min(count, first + wide_columns());
+    const std::vector<Point> some(points.begin() + first, points.begin() + last);
+    B.assign(at(p_all * (last - first)), 0.0);
+    for (Index c = first; c < last; ++c) {
       const int exponent = problem(prepared, points[at(c)].slot).y->exponent;
       for (const auto& [j, b] : fits[at(c)]->coef) {
-        B[at(c * p_all + j)] = std::ldexp(b, columns.exponent(j) - exponent);
+        B[at((c - first) * p_all + j)] = std::ldexp(b, columns.exponent(j) - exponent);
       }
     }
-  }
-  const std::vector<double> gaps = certify_batch(prepared, points, B, R);
-  for (Index c = 0; c < count; ++c) {
-    Fit& fit = *fits[at(c)];
-    if (gaps[at(c)] <= kGoal) continue;
-    fit.gap = gaps[at(c)];
-    if (fit.status != Status::kNumericalBreakdown) fit.status = judged(fit);
+    const std::vector<double> gaps = certify_batch(prepared, some, B, R);
+    for (Index c = first; c < last; ++c) {
+      Fit& fit = *fits[at(c)];
+      const double gap = gaps[at(c - first)];
+      if (gap <= kGoal) continue;
+      fit.gap = gap;
+      if (fit.status != Status::kNumericalBreakdown) fit.status = judged(fit);
+    }
   }
 }
 
@@ -862,10 +894,13 @@ void RidgeRun::solve_full(const Prepared& prepared, const std::vector<Point>& po
         ended_[at(number)] = 1;
         continue;
       }
-      // One matrix (p, most), but more where X is read.
-      const Index most = need == Needs::kMeasuring || matrix.n_eliminated() > 0
-                             ? wide_columns()
-                             : std::min(4 * wide_columns(), kCoefColumns);
+      // One matrix (p, most), but more where X is read, and any number of columns in panels.
+      Index most = kCoefColumns;
+      if (need == Needs::kMeasuring || matrix.n_eliminated() > 0) {
+        most = wide_columns();
+      } else if (!prepared.whole) {
+        most = std::min(4 * wide_columns(), kCoefColumns);
+      }
       std::vector<Point> some;
       std::vector<Index> place;
       for (Index b = c; b < count && static_cast<Index>(some.size()) < most; ++b) {

@@ -294,7 +294,8 @@ void row_products(const Columns& columns, const RidgeGroup& group, const std::ve
 
 void products_coefficients(const Columns& columns, const RidgeGroup& group,
                            const SpectrumBackend& backend, Index count, const double* alpha,
-                           double* beta) {
+                           std::vector<double>& beta,
+                           const std::function<void(Index first, Index size)>& use) {
   const Index n = columns.n_samples(), p = columns.n_features();
   std::vector<double> weighted(at(n * count), 0.0);
   for (Index c = 0; c < count; ++c) {
@@ -303,14 +304,22 @@ void products_coefficients(const Columns& columns, const RidgeGroup& group,
       weighted[at(c * n + i)] = std::sqrt(group.rows->weight[at(i)]) * alpha[c * group.m + k];
     }
   }
-  backend.correlate(n, p, columns.matrix(), count, weighted.data(), beta);
-  for (Index c = 0; c < count; ++c) {
-    double sum = 0.0;
-    for (Index i = 0; group.intercept && i < n; ++i) sum += weighted[at(c * n + i)];
-    double* b = beta + c * p;
-    for (Index j = 0; j < p; ++j) {
-      b[j] = (b[j] - group.rows->mean[at(j)] * sum) / group.root[at(j)];
+  std::vector<double> sum(at(count), 0.0);
+  for (Index c = 0; group.intercept && c < count; ++c) {
+    for (Index i = 0; i < n; ++i) sum[at(c)] += weighted[at(c * n + i)];
+  }
+  const Index n_panels = (p + kPanelColumns - 1) / kPanelColumns;  // about equal ones
+  for (Index panel = 0; panel < n_panels; ++panel) {
+    const Index first = panel * p / n_panels, size = (panel + 1) * p / n_panels - first;
+    beta.resize(at(size * count));
+    backend.correlate(n, size, columns.matrix() + first * n, count, weighted.data(), beta.data());
+    const double* mean = group.rows->mean.data() + first;
+    const double* root = group.root.data() + first;
+    for (Index c = 0; c < count; ++c) {
+      double* b = beta.data() + c * size;
+      for (Index j = 0; j < size; ++j) b[j] = (b[j] - mean[j] * sum[at(c)]) / root[j];
     }
+    use(first, size);
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -86,10 +87,12 @@ void prediction_products(const RidgeGroup& group, const RowProducts& products,
 void row_products(const Columns& columns, const RidgeGroup& group, const std::vector<double>& row,
                   double* out);
 
-/// beta (p, count) = A' alpha, alpha (m, count), for such a group.
+/// A' alpha, alpha (m, count), for such a group, some features one after another: before every
+/// use(first, size) beta (size, count) is that of features first .. first + size - 1.
 void products_coefficients(const Columns& columns, const RidgeGroup& group,
                            const SpectrumBackend& backend, Index count, const double* alpha,
-                           double* beta);
+                           std::vector<double>& beta,
+                           const std::function<void(Index first, Index size)>& use);
 
 /// Writes sqrt(w_i) (yhat_i - y_mean), projected, to y (m), and Q'y to c (n_eliminated).
 void weighted_response(const RidgeGroup& group, const Problem& problem, double* y, double* c);

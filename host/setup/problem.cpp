@@ -65,6 +65,7 @@ std::shared_ptr<const Penalties> make_penalties(const Data& data, const Options&
       out->fixed_l2[at(j)] += dropout * moment;
     }
     if (out->l1[at(j)] == 0.0) out->any_zero_l1 = true;
+    if (out->l2[at(j)] == 0.0) out->any_zero_l2 = true;
   }
   return out;
 }
@@ -171,7 +172,7 @@ void finish_problem(const Columns& columns, Problem& problem) {
   problem.negligible = !(problem.null_loss > noise * noise * 0.5 * moment);
 
   problem.unpenalised.clear();
-  if (problem.l1_ratio == 0.0 || problem.penalties->any_zero_l1) {
+  if (problem.l1_ratio == 0.0 ? problem.penalties->any_zero_l2 : problem.penalties->any_zero_l1) {
     const Penalties& factors = *problem.penalties;
     for (Index j = 0; j < columns.n_features(); ++j) {
       if (factors.excluded[at(j)]) continue;

@@ -24,6 +24,7 @@ struct Penalties {
   std::vector<double> fixed_l2;        ///< (p) d_j
   std::vector<std::uint8_t> excluded;  ///< (p) 1: coefficient 0, no product is ever formed
   bool any_zero_l1 = false;            ///< some feature that is not excluded has l1 = 0
+  bool any_zero_l2 = false;            ///< the same with l2 = 0
 };
 
 std::shared_ptr<const Penalties> make_penalties(const Data& data, const Options& options,

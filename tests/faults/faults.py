@@ -159,6 +159,13 @@ FAULTS = [
      RELATIONS, "*R04_*active_set*"),
 
     # Screening and bounds
+    ("screening and bounds", "kept ridge fits are not looked at", "host/engines/ridge_spectrum.cpp",
+     "return gap <= kGoal * least_loss;", "return true;",
+     RIDGE, "*RidgeCombination*"),
+    ("screening and bounds", "kept ridge fits are looked at with equal signs",
+     "host/engines/ridge_spectrum.cpp",
+     "const double sign = random >> 63 != 0 ? 1.0 : -1.0;", "const double sign = 1.0;",
+     RIDGE, "*RidgeCombination*"),
     ("screening and bounds", "ridge's bound divides by the largest curvature, not the least",
      "host/engines/ridge_spectrum.cpp",
      "measure.gap = rho * rho / (2.0 * lam);", "measure.gap = rho * rho / (2.0 * (lam + top));",
