@@ -16,6 +16,8 @@ constexpr double kEps = std::numeric_limits<double>::epsilon();
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
 constexpr Index kRowsAtOnce = 256;
+// Fits: a multiple of what simd().update and simd().cross take at once.
+constexpr Index kMeasuredTogether = 12;
 
 // A growing matrix takes in features whose correlation is at least this share of a_j at the end of
 // the next stretch; at the start of a path, where correlations still hold everything that is to be
@@ -48,6 +50,7 @@ struct GramBackend::Candidate {
   ActiveSet::Outcome outcome;
   Index n_dependent = 0;
   Index place = -1;              // among those measured from X, or -1: the numbers below are proven
+  std::size_t n_covered = 0;     // features whose correlations were measured, the first so many
   std::vector<double> measured;  // of the features covered then, where the matrix grows
   double gap = 0.0;
   ResidualSums sums;
@@ -281,7 +284,7 @@ void GramBackend::solve_working_sets(std::span<const PathBlock> blocks, Index ma
     if (growing_ != nullptr) {
       products_->correct({covered_.data(), failed.measured.size()}, failed.measured.data());
     } else {
-      products_->correct(covered_,
+      products_->correct({covered_.data(), failed.n_covered},
                          correlation_.data() + failed.place * static_cast<Index>(covered_.size()));
     }
     solver_->refresh();
@@ -455,23 +458,55 @@ void GramBackend::correlate(std::span<const PathBlock>) {
   if (m == 0) return;
   const Index n = columns_.n_samples();
   const RowWeighting& rows = *problem_->rows;
+  // In groups, each with the features that are covered by then: supports are small at the start of
+  // a path.
+  struct Group {
+    Index first, count = 0, n_covered = 0;
+    std::size_t coef = 0;  // in coef_: (n_covered, count), row-major
+  };
+  std::vector<Group> groups;
   for (const Candidate& candidate : candidates_) {
     if (candidate.place < 0) continue;
     for (const auto& [j, b] : candidate.coef) cover(j);
+    if (candidate.place % kMeasuredTogether == 0) groups.push_back({candidate.place});
+    Group& group = groups.back();
+    ++group.count;
+    group.n_covered = static_cast<Index>(covered_.size());
+  }
+  std::size_t n_coef = 0;
+  for (Group& group : groups) {
+    group.coef = n_coef;
+    n_coef += at(group.n_covered * group.count);
   }
   const auto n_covered = static_cast<Index>(covered_.size());
+  coef_.assign(n_coef, 0.0);
   residual_.resize(at(n * m));
   weighted_.resize(at(n * m));
-  coef_.assign(at(n_covered * m), 0.0);
-  for (const Candidate& candidate : candidates_) {
+  for (Candidate& candidate : candidates_) {
     const Index k = candidate.place;
     if (k < 0) continue;
-    for (const auto& [j, b] : candidate.coef) coef_[at(place_[at(j)] * m + k)] = -b;
+    const Group& group = groups[at(k / kMeasuredTogether)];
+    candidate.n_covered = at(group.n_covered);
+    for (const auto& [j, b] : candidate.coef) {
+      coef_[group.coef + at(place_[at(j)] * group.count + k - group.first)] = -b;
+    }
     for (Index i = 0; i < n; ++i) {
       residual_[at(k * n + i)] = problem_->y->value[at(i)] - problem_->y_mean;
     }
   }
-  simd().update(n, columns_covered_.data(), n_covered, coef_.data(), m, residual_.data(), n);
+  // Blocks of rows stay in the cache while the groups pass by.
+  std::vector<const double*> x(at(n_covered)), z(at(kMeasuredTogether));
+  const auto move_to = [&](Index row) {
+    for (Index k = 0; k < n_covered; ++k) x[at(k)] = columns_covered_[at(k)] + row;
+    return std::min(kRowsAtOnce, n - row);
+  };
+  for (Index row = 0; row < n; row += kRowsAtOnce) {
+    const Index n_rows = move_to(row);
+    for (const Group& group : groups) {
+      simd().update(n_rows, x.data(), group.n_covered, coef_.data() + group.coef, group.count,
+                    residual_.data() + group.first * n + row, n);
+    }
+  }
   for (Index k = 0; k < m; ++k) {
     // The weighted mean that goes also makes up for columns centred for other weights.
     double* r = residual_.data() + k * n;
@@ -482,16 +517,22 @@ void GramBackend::correlate(std::span<const PathBlock>) {
     for (Index i = 0; i < n; ++i) weighted_[at(k * n + i)] = rows.weight[at(i)] * r[i];
   }
 
-  // Blocks of rows: the residuals' part stays in the cache while the columns pass by.
   correlation_.assign(at(n_covered * m), 0.0);
-  std::vector<double> part(at(n_covered * m));
-  std::vector<const double*> x(at(n_covered)), z(at(m));
-  for (Index first = 0; first < n; first += kRowsAtOnce) {
-    for (Index k = 0; k < n_covered; ++k) x[at(k)] = columns_covered_[at(k)] + first;
-    for (Index k = 0; k < m; ++k) z[at(k)] = weighted_.data() + k * n + first;
-    simd().cross(std::min(kRowsAtOnce, n - first), x.data(), n_covered, z.data(), m, part.data(),
-                 n_covered);
-    for (std::size_t k = 0; k < part.size(); ++k) correlation_[k] += part[k];
+  std::vector<double> part(at(n_covered * kMeasuredTogether));
+  for (Index row = 0; row < n; row += kRowsAtOnce) {
+    const Index n_rows = move_to(row);
+    for (const Group& group : groups) {
+      for (Index k = 0; k < group.count; ++k) {
+        z[at(k)] = weighted_.data() + (group.first + k) * n + row;
+      }
+      simd().cross(n_rows, x.data(), group.n_covered, z.data(), group.count, part.data(),
+                   group.n_covered);
+      const double* from = part.data();
+      for (Index k = group.first; k < group.first + group.count; ++k) {
+        double* sum = correlation_.data() + k * n_covered;
+        for (Index q = 0; q < group.n_covered; ++q) sum[q] += *from++;
+      }
+    }
   }
 }
 
@@ -557,7 +598,7 @@ void GramBackend::certify(std::span<const PathBlock> blocks, std::span<Candidate
     const double* z = nullptr;
     double half_q = 0.5 * candidate.sums.loss;
     if (growing_ == nullptr) {
-      measured = {correlation_.data() + candidate.place * n_covered, covered_.size()};
+      measured = {correlation_.data() + candidate.place * n_covered, candidate.n_covered};
       z = weighted_.data() + candidate.place * n;
       half_q = 0.5 * simd().dot(n, z, residual_.data() + candidate.place * n);
     }
