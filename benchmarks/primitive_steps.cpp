@@ -203,7 +203,7 @@ void register_cholesky(Index k) {
     // k/2 rows: each is rotated in its second half and moved as a whole.
     step.work = {2.0 * 8.0 * 0.75 * half, 6.0 * half / 4.0, 8.0 * half};
     step.prepare = [=] { given->factor = given->base; };
-    step.run = [=] { given->factor.remove(middle); };
+    step.run = [=] { given->factor.remove(std::span(&middle, 1)); };
     step.check = [=] { return given->check_factor(); };
     return step;
   });

@@ -137,10 +137,8 @@ bool ActiveSet::step_past_signs(const std::vector<double>& delta, const std::vec
     simd().axpy(i, b, gram_[at(i)].data(), h.data());
     for (std::size_t m = at(i); m < k; ++m) h[m] += b * gram_[m][at(i)];
   }
-  for (auto i = wrong.rbegin(); i != wrong.rend(); ++i) {
-    drop(*i);
-    h.erase(h.begin() + *i);
-  }
+  drop(wrong);
+  for (auto i = wrong.rbegin(); i != wrong.rend(); ++i) h.erase(h.begin() + *i);
   return true;
 }
 
@@ -178,13 +176,23 @@ void ActiveSet::forget(Index position) {
   e_.erase(e_.begin() + position);
 }
 
-void ActiveSet::drop(Index position) {
-  forget(position);
-  factor_.remove(position);
-  e_in_factor_.erase(e_in_factor_.begin() + position);
-  gram_.erase(gram_.begin() + position);
-  for (std::size_t k = at(position); k < gram_.size(); ++k) {
-    gram_[k].erase(gram_[k].begin() + position);
+void ActiveSet::drop(std::span<const Index> positions) {
+  for (auto p = positions.rbegin(); p != positions.rend(); ++p) {
+    forget(*p);
+    e_in_factor_.erase(e_in_factor_.begin() + *p);
+    gram_.erase(gram_.begin() + *p);
+  }
+  factor_.remove(positions);
+  // The rows that are left lose the entries, each in one go.
+  for (std::size_t k = at(positions.front()), n_above = 0; k < gram_.size(); ++k) {
+    while (n_above < positions.size() && at(positions[n_above]) <= k + n_above) ++n_above;
+    std::vector<double>& row = gram_[k];
+    auto target = row.begin() + positions.front();
+    for (std::size_t m = 0; m < n_above; ++m) {
+      const auto to = m + 1 < n_above ? row.begin() + positions[m + 1] : row.end();
+      target = std::copy(row.begin() + positions[m] + 1, to, target);
+    }
+    row.erase(target, row.end());
   }
 }
 
@@ -278,7 +286,7 @@ bool ActiveSet::enter_dependent(Index j, double g, const std::vector<double>& gr
   for (std::size_t k = 0; k < active_.size(); ++k) coef_[k] += step * delta[k];
   std::vector<double> row(gram_row);
   row.erase(row.begin() + hit);
-  drop(hit);
+  drop(std::span(&hit, 1));
   std::vector<double> again(active_.size() + 1), l;
   const Index entrant[1] = {j};
   products_.enter(entrant, again.data(), static_cast<Index>(again.size()));
@@ -408,7 +416,7 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
         }
         if (never_moved) --n_new;
         const Index j = active_[at(hit)];
-        drop(hit);
+        drop(std::span(&hit, 1));
         if (never_moved && single) {
           // Alone and still against its sign: only rounding can do that. The certificate decides.
           state_[at(j)] = kBlocked;

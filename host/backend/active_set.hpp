@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "backend/local_products.hpp"
@@ -97,7 +98,8 @@ class ActiveSet {
   bool enter_dependent(Index j, double sign, const std::vector<double>& gram_row, double lambda);
   void append_row(Index j, double sign, const std::vector<double>& gram_row, double pivot_square,
                   const std::vector<double>& l, double lambda);
-  void drop(Index position);
+  /// Positions ascending.
+  void drop(std::span<const Index> positions);
   void forget(Index position);
   /// What rounding explains of a correlation with a residual of this norm.
   double slack(Index j, double residual_norm) const;

@@ -9,6 +9,24 @@
 namespace thresher {
 namespace {
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+struct Rotation {
+  double cosine, sine;
+};
+
+/// Rotates columns from .. to - 1 of some rows against what x carries.
+template <Index Rows>
+void rotate(const Rotation* rotations, Index from, Index to, double* const* r, double* x) {
+  for (Index c = from; c < to; ++c) {
+    const auto [cosine, sine] = rotations[c - from];
+    for (Index k = 0; k < Rows; ++k) {
+      const double t = r[k][c];
+      r[k][c] = cosine * t + sine * x[k];
+      x[k] = cosine * x[k] - sine * t;
+    }
+  }
+}
+
 }  // namespace
 
 void PackedCholesky::make_room(Index n) {
@@ -88,63 +106,62 @@ bool PackedCholesky::factor(Index n, double* upper, double tiny) {
   return true;
 }
 
-void PackedCholesky::remove(Index position) {
-  // Without row `position` the trailing block must become the factor of L33 L33' + v v', v being
-  // column `position` below the diagonal: one rotation per remaining column, applied row by row.
-  // Four rows at a time: their chains of rotations are independent.
-  const Index n_trailing = size_ - position - 1;
-  std::vector<double> cosine(at(n_trailing)), sine(at(n_trailing));
-  const Index first = position + 1;
-  for (Index i = first; i < size_;) {
-    const Index count = std::min<Index>(4, size_ - i);
-    double x[4];
-    double* r[4];
-    for (Index k = 0; k < count; ++k) {
-      r[k] = row(i + k);
-      x[k] = r[k][position];
+// Without row p the trailing block must become the factor of L33 L33' + v v', v being column p
+// below the diagonal: one rotation per remaining column, applied row by row, for each p from the
+// last to the first while the row is at hand.
+void PackedCholesky::remove(std::span<const Index> positions) {
+  const std::size_t n_gone = positions.size();
+  const Index origin = positions.front();
+  const Index width = size_ - origin;
+  std::vector<Rotation> rotations(n_gone * at(width));
+  // A few rows at a time: their chains of rotations are independent.
+  constexpr Index kTogether = 8;
+  double* r[kTogether];
+  double x[kTogether];
+  std::size_t n_above = 1;  // removed rows above row i
+  for (Index i = origin + 1; i < size_;) {
+    if (n_above < n_gone && positions[n_above] == i) {
+      ++n_above;
+      ++i;
+      continue;
     }
-    const Index n_done = i - first;  // rotations known before this group of rows
-    if (count == 4) {
-      for (Index c = 0; c < n_done; ++c) {
-        const double co = cosine[at(c)], si = sine[at(c)];
-        for (int k = 0; k < 4; ++k) {
-          const double t = r[k][first + c];
-          r[k][first + c] = co * t + si * x[k];
-          x[k] = co * x[k] - si * t;
+    const Index stop = n_above < n_gone ? positions[n_above] : size_;
+    const Index count = std::min(kTogether, stop - i);
+    for (Index k = 0; k < count; ++k) r[k] = row(i + k);
+    for (std::size_t m = n_above; m-- > 0;) {
+      Rotation* own = rotations.data() + m * at(width);  // by column, from origin on
+      for (Index k = 0; k < count; ++k) x[k] = r[k][positions[m]];
+      for (std::size_t next = m; next < n_above; ++next) {
+        const Index from = positions[next] + 1;
+        const Index to = next + 1 < n_above ? positions[next + 1] : i;
+        if (count == kTogether) {
+          rotate<kTogether>(own + (from - origin), from, to, r, x);
+        } else {
+          for (Index k = 0; k < count; ++k)
+            rotate<1>(own + (from - origin), from, to, r + k, x + k);
         }
       }
-    } else {
-      for (Index c = 0; c < n_done; ++c) {
-        for (Index k = 0; k < count; ++k) {
-          const double t = r[k][first + c];
-          r[k][first + c] = cosine[at(c)] * t + sine[at(c)] * x[k];
-          x[k] = cosine[at(c)] * x[k] - sine[at(c)] * t;
-        }
+      for (Index k = 0; k < count; ++k) {
+        rotate<1>(own + (i - origin), i, i + k, r + k, x + k);
+        const double diagonal = r[k][i + k];
+        const double length = std::hypot(diagonal, x[k]);
+        own[i + k - origin] = {diagonal / length, x[k] / length};
+        r[k][i + k] = length;
       }
     }
+    // Rows move up and lose the entries that are gone.
     for (Index k = 0; k < count; ++k) {
-      for (Index c = n_done; c < n_done + k; ++c) {
-        const double t = r[k][first + c];
-        r[k][first + c] = cosine[at(c)] * t + sine[at(c)] * x[k];
-        x[k] = cosine[at(c)] * x[k] - sine[at(c)] * t;
+      double* target = row(i + k - static_cast<Index>(n_above));
+      std::copy(r[k], r[k] + origin, target);
+      target += origin;
+      for (std::size_t m = 0; m < n_above; ++m) {
+        const Index to = m + 1 < n_above ? positions[m + 1] : i + k + 1;
+        target = std::copy(r[k] + positions[m] + 1, r[k] + to, target);
       }
-      const Index c = n_done + k;
-      const double diagonal = r[k][first + c];
-      const double length = std::hypot(diagonal, x[k]);
-      cosine[at(c)] = diagonal / length;
-      sine[at(c)] = x[k] / length;
-      r[k][first + c] = length;
     }
     i += count;
   }
-  // Rows move up by one and lose entry `position`.
-  for (Index i = first; i < size_; ++i) {
-    const double* source = row(i);
-    double* target = row(i - 1);
-    std::copy(source, source + position, target);
-    std::copy(source + position + 1, source + i + 1, target + position);
-  }
-  --size_;
+  size_ -= static_cast<Index>(n_gone);
 }
 
 void PackedCholesky::solve(double* b, Index first_nonzero) const {

@@ -30,8 +30,8 @@ class PackedCholesky {
   /// (n, n) array, which is spoilt. Returns false, and leaves L empty, if it is not positive
   /// definite or a pivot is below `tiny` of its diagonal entry.
   bool factor(Index n, double* upper, double tiny);
-  /// Removes row and column `position`. O((size - position)^2).
-  void remove(Index position);
+  /// Removes rows and columns `positions`, ascending, in one sweep. O((size - position)^2) each.
+  void remove(std::span<const Index> positions);
 
   /// Solves L L' x = b in place; b[0 .. first_nonzero) is known to be 0.
   void solve(double* b, Index first_nonzero) const;
