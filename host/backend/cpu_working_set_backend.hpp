@@ -69,9 +69,9 @@ class ResidualBackend final : public WorkingSetBackend {
 ///
 ///     |x_j' W r - c_j| <= (n + K + 4) u |x_j| (|y| + sum_k |x_k| |b_k|).
 ///
-/// A fold's fit whose coefficients nobody keeps needs no pass over X where a bound of this kind on
-/// all c_j, and on |r|^2 = |y|^2 - b'(X'Wy + c), proves a gap within the tolerance (decision 0012):
-/// then only its residuals on held-out rows are computed.
+/// A fit of a growing matrix, or a fold's whose coefficients nobody keeps, needs no residuals where
+/// a bound of this kind on all c_j, and on |r|^2 = |y|^2 - b'(X'Wy + c), proves a gap within the
+/// tolerance (decision 0012): of a fold only those on held-out rows are computed.
 class GramBackend final : public WorkingSetBackend {
  public:
   /// grams: of all features, for every weighting that will be loaded.
@@ -79,7 +79,7 @@ class GramBackend final : public WorkingSetBackend {
               double tol);
   /// For one problem without held-out rows and unpenalised features: `growing` (of its weights, no
   /// feature yet) gets those that the path needs; the others are proven inactive from X, read once
-  /// for many lambdas.
+  /// for many lambdas (decision 0013).
   GramBackend(const Columns& columns, GramMatrix& growing, const ThreadPool& pool,
               Index max_look_ahead, double tol);
   ~GramBackend() override;
@@ -99,12 +99,30 @@ class GramBackend final : public WorkingSetBackend {
  private:
   struct Candidate;
   struct Proven;
+  /// How a candidate lies between two others.
+  struct Between {
+    double share = 1.0;     // t, of the first
+    double distance = 0.0;  // bounds |X (t b_1 + (1 - t) b_2 - b)|
+  };
+  using Ranked = std::vector<std::pair<double, Index>>;  // the worst violator has the least
 
   void load_proven(double y_squares);
   void let_in(std::span<const Index> features);
   /// The earliest candidate from `first` on that one of these features may violate.
   std::size_t let_in_and_check(std::span<const Index> features, std::size_t first);
   void measure_and_grow();
+  /// Lets features in and solves what they change again; the first candidate that was.
+  std::size_t take_in(std::vector<Index> newcomers, std::size_t first);
+  std::vector<Index> features_outside() const;
+  /// Violators outside the matrix at a few candidates.
+  std::vector<Index> look();
+  /// Proves or measures candidates from `first` on, and that features outside the matrix are
+  /// inactive there; those that may not be.
+  std::vector<Index> close(std::size_t first);
+  void choose_points(std::size_t first, std::span<const Index> outside);
+  Between between(const Candidate& low, const Candidate& high, const Candidate& candidate);
+  void list_open_outside(const Candidate& candidate, std::span<const Index> outside, Ranked& open);
+  void add_open(double g, Index j, double lambda, Ranked& open) const;
   PassResult measure(std::span<Candidate* const> chosen, bool want_covered,
                      std::span<const Index> outside);
   void solve_candidate(Candidate& candidate);
@@ -114,7 +132,7 @@ class GramBackend final : public WorkingSetBackend {
   void list_open(const Candidate& candidate, std::size_t first_place,
                  std::vector<Index>& open) const;
   /// Gap and loss without X; false if they cannot be proven close enough.
-  bool prove(Candidate& candidate);
+  bool prove(Candidate& candidate, const std::vector<double>& c);
   void predict_held_out();
   void cover(Index j);  // puts feature j among the columns kept for the closing pass
 
@@ -130,7 +148,14 @@ class GramBackend final : public WorkingSetBackend {
   std::vector<double> last_correlation_;  // (p) of features that are not in the matrix
   Index max_iterations_ = 0;
   int n_looks_ = 0;
-  SparseCoef before_;  // where the last stretch ended
+  // Candidates as they were when all outside features were last measured; what that told, and where
+  // it has each feature.
+  std::vector<Candidate> points_;
+  PassResult reference_;
+  std::vector<Index> referred_;
+  std::size_t n_referred_ = 0;
+  std::vector<double> difference_;  // (p) zeros
+  SparseCoef before_;               // where the last stretch ended
   const Problem* problem_ = nullptr;
   std::unique_ptr<GramProducts> products_;
   std::unique_ptr<ActiveSet> solver_;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "backend/blas.hpp"
 #include "backend/cpu_working_set_backend.hpp"
@@ -27,6 +28,9 @@ constexpr Index kFirstPart = 8;
 // A look is at about as many candidates, of stretches of at least kLooksFrom.
 constexpr std::size_t kLookedAt = 4;
 constexpr Index kLooksFrom = 12;
+// A fit between two measured ones is not measured if its fitted values are no farther from a
+// combination of theirs than this share of what the typical column may have with a residual.
+constexpr double kNear = 0.05;
 
 // Of proven numbers: covers products of roundings, and of norms and P0 that are themselves rounded.
 constexpr double kRoundUp = 1.001;
@@ -39,6 +43,15 @@ double dot_in_chunks(Index n, const double* x, const double* z) {
     sum += simd().dot(std::min(kGramRows, n - i), x + i, z + i);
   }
   return sum;
+}
+
+/// Of a list that may have them more than once.
+std::vector<Index> features_of(const std::vector<std::pair<double, Index>>& ranked) {
+  std::vector<Index> out;
+  for (const auto& [rank, j] : ranked) out.push_back(j);
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
 }
 
 }  // namespace
@@ -57,7 +70,7 @@ struct GramBackend::Candidate {
   const double* held_out = nullptr;  // residuals
 };
 
-/// A fold's problem as X'WX and X'Wy tell it, and how far rounding may have moved them.
+/// A problem as X'WX and X'Wy tell it, and how far rounding may have moved them.
 struct GramBackend::Proven {
   std::vector<double> norm;        // (p) weighted, of the column as it is kept
   std::vector<double> mean_error;  // (p) in X'Wy, from the mean of y
@@ -157,9 +170,9 @@ void GramBackend::load_proven(double y_squares) {
   const RowWeighting& rows = *problem_->rows;
   const auto p = at(columns_.n_features());
   Proven& proven = *proven_;
-  proven.usable = growing_ == nullptr && !problem_->keep_coef && !problem_->projector &&
-                  rows.direct.empty() && !gram_->held_out.empty() &&
-                  gram_->held_out == problem_->held_out;
+  const bool of_fold =
+      !problem_->keep_coef && !gram_->held_out.empty() && gram_->held_out == problem_->held_out;
+  proven.usable = (growing_ != nullptr || of_fold) && !problem_->projector && rows.direct.empty();
   if (!proven.usable) return;
   // Means are off by up to (2n + 4) u times the norm: their own sum, and that of the weights.
   const auto n = static_cast<double>(columns_.n_samples());
@@ -183,11 +196,11 @@ void GramBackend::load_proven(double y_squares) {
   }
 }
 
-bool GramBackend::prove(Candidate& candidate) {
+bool GramBackend::prove(Candidate& candidate, const std::vector<double>& c) {
   const Proven& proven = *proven_;
   const double lambda = problem_->lambda[at(candidate.lambda_index)];
-  if (!proven.usable || problem_->wants_coef(candidate.lambda_index) || lambda == 0.0) return false;
-  const std::vector<double>& c = products_->correlations();
+  if (!proven.usable || lambda == 0.0) return false;
+  if (growing_ == nullptr && problem_->wants_coef(candidate.lambda_index)) return false;
   const std::vector<double>& xty = products_->response_products();
   const auto n_terms = static_cast<double>(candidate.coef.size());
   double reach = proven.y_norm;
@@ -200,8 +213,9 @@ bool GramBackend::prove(Candidate& candidate) {
   // |r|^2 = |y|^2 - b'(X'Wy + c), and what it may be off by.
   double explained = 0.0, size = proven.y_squares, q_error = proven.y_squares_error;
   for (const auto& [j, b] : candidate.coef) {
-    explained += b * (xty[at(j)] + c[at(j)]);
-    size += std::fabs(b) * (std::fabs(xty[at(j)]) + std::fabs(c[at(j)]));
+    const std::size_t k = at(gram_->place[at(j)]);
+    explained += b * (xty[k] + c[k]);
+    size += std::fabs(b) * (std::fabs(xty[k]) + std::fabs(c[k]));
     q_error += 2.0 * std::fabs(b) * error(at(j));
   }
   const double q = proven.y_squares - explained;
@@ -213,20 +227,23 @@ bool GramBackend::prove(Candidate& candidate) {
   const double hat_lambda = problem_->hat_lambda(lambda);
   double s = 1.0;
   open_.clear();
-  for (std::size_t j = 0; j < c.size(); ++j) {
-    const double largest = std::fabs(c[j]) + error(j);
-    const double a = problem_->a_of_hat(static_cast<Index>(j), hat_lambda);
-    if (largest <= a || factors.excluded[j] != 0) continue;
-    open_.push_back(static_cast<Index>(j));
-    if (problem_->e(static_cast<Index>(j), lambda) == 0.0) s = std::min(s, a / largest);
+  for (std::size_t k = 0; k < c.size(); ++k) {
+    const Index j = gram_->features[k];
+    const double largest = std::fabs(c[k]) + error(at(j));
+    const double a = problem_->a_of_hat(j, hat_lambda);
+    if (largest <= a || factors.excluded[at(j)] != 0) continue;
+    open_.push_back(j);
+    if (problem_->e(j, lambda) == 0.0) s = std::min(s, a / largest);
   }
+  std::sort(open_.begin(), open_.end());
   // A term is convex in g: it is largest at an end of what g may be.
   double gap = 0.5 * (1.0 - s) * (1.0 - s) * (q + q_error);
   const auto add = [&](Index j, double b) {
     const double a = problem_->a_of_hat(j, hat_lambda), e = problem_->e(j, lambda);
     GapAt low, high;
-    add_term({a, e, b, c[at(j)] - error(at(j))}, s, low);
-    add_term({a, e, b, c[at(j)] + error(at(j))}, s, high);
+    const double g = c[at(gram_->place[at(j)])];
+    add_term({a, e, b, g - error(at(j))}, s, low);
+    add_term({a, e, b, g + error(at(j))}, s, high);
     gap += std::max(low.value, high.value);
   };
   for (const auto& [j, b] : candidate.coef) add(j, b);
@@ -301,7 +318,7 @@ void GramBackend::solve_working_sets(std::span<const PathBlock> blocks, Index ma
     candidate.outcome.iterations = 0;
     candidate.place = -1;
     solve_candidate(candidate);
-    if (prove(candidate)) continue;
+    if (growing_ == nullptr && prove(candidate, products_->correlations())) continue;
     candidate.c = products_->correlations();
     candidate.place = n_measured_++;
   }
@@ -368,16 +385,20 @@ PassResult GramBackend::measure(std::span<Candidate* const> chosen, bool want_co
 std::size_t GramBackend::let_in_and_check(std::span<const Index> features, std::size_t first) {
   const auto old = at(gram_->size());
   let_in(features);
-  std::size_t earliest = candidates_.size();
-  std::vector<Index> open;
-  for (std::size_t k = first; k < candidates_.size(); ++k) {
-    Candidate& candidate = candidates_[k];
+  const auto extend_correlations = [&](Candidate& candidate) {
     for (auto q = old; q < at(gram_->size()); ++q) {
       const double* column = gram_->column(static_cast<Index>(q));
       double c = products_->response_products()[q];
       for (const auto& [j, b] : candidate.coef) c -= b * column[gram_->place[at(j)]];
       candidate.c.push_back(c);
     }
+  };
+  for (Candidate& point : points_) extend_correlations(point);
+  std::size_t earliest = candidates_.size();
+  std::vector<Index> open;
+  for (std::size_t k = first; k < candidates_.size(); ++k) {
+    Candidate& candidate = candidates_[k];
+    extend_correlations(candidate);
     open.clear();
     list_open(candidate, old, open);
     if (!open.empty()) earliest = std::min(earliest, k);
@@ -385,67 +406,220 @@ std::size_t GramBackend::let_in_and_check(std::span<const Index> features, std::
   return earliest;
 }
 
-// Candidates before `first` are measured, and proven to have no violators outside the matrix. A
-// look at a few of the others costs little more than reading X and finds most of what they lack.
-void GramBackend::measure_and_grow() {
-  std::size_t first = 0;
-  while (first < candidates_.size()) {
-    const bool look = n_looks_ > 0;
-    --n_looks_;
-    std::vector<Candidate*> chosen;
-    const std::size_t step = look ? std::max<std::size_t>(1, candidates_.size() / kLookedAt) : 1;
-    for (std::size_t k = candidates_.size(); k > first; k -= std::min(k, step)) {
-      chosen.push_back(&candidates_[k - 1]);
+// With d = t b_low + (1 - t) b_high - b, the squared norm of X d is d'(c - t c_low - (1 - t)
+// c_high): what X'Wy adds cancels, as 1 - t is exact. The bounds of the c cover all rounding here.
+GramBackend::Between GramBackend::between(const Candidate& low, const Candidate& high,
+                                          const Candidate& candidate) {
+  Between out;
+  const double x = problem_->lambda[at(candidate.lambda_index)];
+  const double from = problem_->lambda[at(high.lambda_index)];
+  const double to = problem_->lambda[at(low.lambda_index)];
+  constexpr double kSteps = 0x1p20;
+  if (to != from) {
+    out.share = std::round(std::clamp((x - from) / (to - from), 0.0, 1.0) * kSteps) / kSteps;
+  }
+  const double t = out.share;
+  std::vector<Index> features;
+  difference_.resize(at(columns_.n_features()), 0.0);
+  const auto add = [&](double factor, const SparseCoef& coef) {
+    for (const auto& [j, b] : coef) {
+      features.push_back(j);
+      difference_[at(j)] += factor * b;
     }
-    std::vector<Index> outside;
-    for (Index j = 0; j < columns_.n_features(); ++j) {
-      if (gram_->place[at(j)] < 0 && !problem_->excluded(j)) outside.push_back(j);
+  };
+  add(t, low.coef);
+  add(1.0 - t, high.coef);
+  add(-1.0, candidate.coef);
+  double squares = 0.0, reach = 0.0;
+  for (const Index j : features) {
+    const double d = std::exchange(difference_[at(j)], 0.0);
+    const std::size_t q = at(gram_->place[at(j)]);
+    squares += d * (candidate.c[q] - t * low.c[q] - (1.0 - t) * high.c[q]);
+    reach += std::fabs(d) * weighted_norm_[at(j)];
+  }
+  const double bound = rounding(low) + rounding(high) + rounding(candidate);
+  out.distance = kRoundUp * (std::sqrt(std::max(0.0, squares) + 2.0 * bound * reach) + bound);
+  return out;
+}
+
+void GramBackend::choose_points(std::size_t first, std::span<const Index> outside) {
+  double norms = 0.0, thresholds = 0.0;  // of lambda = 1
+  for (const Index j : outside) {
+    norms += weighted_norm_[at(j)];
+    thresholds += problem_->a(j, 1.0);
+  }
+  const auto near = [&](std::size_t low, std::size_t high) {
+    for (std::size_t k = low + 1; k < high; ++k) {
+      const double lambda = problem_->lambda[at(candidates_[k].lambda_index)];
+      const Between way = between(candidates_[low], candidates_[high], candidates_[k]);
+      if (!(way.distance * norms <= kNear * lambda * thresholds)) return false;
     }
-    const Index growth = std::max(3 * gram_->size(), gram_->stride() / kFirstPart);
-    const PassResult told = measure(chosen, !look, outside);
-    std::vector<std::pair<double, Index>> violators;
-    for (std::size_t o = 0; o < outside.size(); ++o) {
-      const Index j = outside[o];
-      last_correlation_[at(j)] = told.outside[o];
-      double most = 0.0;
-      for (std::size_t k = 0; k < chosen.size(); ++k) {
-        const double g =
-            std::fabs(told.outside[k * outside.size() + o]) + told.error(weighted_norm_[at(j)], k);
-        const double a = problem_->a(j, problem_->lambda[at(chosen[k]->lambda_index)]);
-        // Written so that a NaN joins.
-        if (!(g <= a)) most = std::max(most, g > a ? g / a : 1.0);
-      }
-      if (most > 0.0) violators.emplace_back(-most, j);
+    return true;
+  };
+  points_.clear();
+  std::size_t high = candidates_.size() - 1;
+  points_.push_back(candidates_[high]);
+  while (high > first) {
+    std::size_t low = high - 1;
+    const auto proven = [&](std::size_t k) { return candidates_[k].place < 0; };
+    while (low > first && proven(low) && near(low - 1, high)) --low;
+    points_.push_back(candidates_[low]);
+    high = low;
+  }
+  std::reverse(points_.begin(), points_.end());
+}
+
+void GramBackend::list_open_outside(const Candidate& candidate, std::span<const Index> outside,
+                                    Ranked& open) {
+  const auto behind = [&](const Candidate& point) {
+    return point.lambda_index >= candidate.lambda_index;
+  };
+  auto high = std::find_if(points_.begin(), points_.end(), behind);
+  if (high == points_.end()) --high;
+  const auto low = high == points_.begin() || high->lambda_index == candidate.lambda_index
+                       ? high
+                       : std::prev(high);
+  const Between way = between(*low, *high, candidate);
+  const double t = way.share;
+  const auto k_low = static_cast<std::size_t>(low - points_.begin());
+  const auto k_high = static_cast<std::size_t>(high - points_.begin());
+  const double* g_low = reference_.outside.data() + k_low * n_referred_;
+  const double* g_high = reference_.outside.data() + k_high * n_referred_;
+  const double lambda = problem_->lambda[at(candidate.lambda_index)];
+  for (const Index j : outside) {
+    const double norm = weighted_norm_[at(j)];
+    const std::size_t o = at(referred_[at(j)]);
+    const double error =
+        t * reference_.error(norm, k_low) + (1.0 - t) * reference_.error(norm, k_high);
+    const double g =
+        std::fabs(t * g_low[o] + (1.0 - t) * g_high[o]) + kRoundUp * (error + norm * way.distance);
+    add_open(g, j, lambda, open);
+  }
+}
+
+void GramBackend::add_open(double g, Index j, double lambda, Ranked& open) const {
+  const double a = problem_->a(j, lambda);
+  // Written so that a NaN joins.
+  if (!(g <= a)) open.emplace_back(g > a ? -g / a : -1.0, j);
+}
+
+std::vector<Index> GramBackend::features_outside() const {
+  std::vector<Index> outside;
+  for (Index j = 0; j < columns_.n_features(); ++j) {
+    if (gram_->place[at(j)] < 0 && !problem_->excluded(j)) outside.push_back(j);
+  }
+  return outside;
+}
+
+// A look at a few candidates costs little more than reading X and finds most of what they lack.
+std::vector<Index> GramBackend::look() {
+  std::vector<Candidate*> chosen;
+  const std::size_t step = std::max<std::size_t>(1, candidates_.size() / kLookedAt);
+  for (std::size_t k = candidates_.size(); k > 0; k -= std::min(k, step)) {
+    chosen.push_back(&candidates_[k - 1]);
+  }
+  const std::vector<Index> outside = features_outside();
+  const PassResult told = measure(chosen, false, outside);
+  Ranked violators, of_one;
+  for (std::size_t o = 0; o < outside.size(); ++o) {
+    const Index j = outside[o];
+    last_correlation_[at(j)] = told.outside[o];
+    of_one.clear();
+    for (std::size_t k = 0; k < chosen.size(); ++k) {
+      const double g =
+          std::fabs(told.outside[k * outside.size() + o]) + told.error(weighted_norm_[at(j)], k);
+      add_open(g, j, problem_->lambda[at(chosen[k]->lambda_index)], of_one);
     }
-    if (look && violators.size() > at(growth)) {
-      // What violates while much is missing often no longer does when it is there.
-      std::nth_element(violators.begin(), violators.begin() + growth, violators.end());
-      violators.resize(at(growth));
-      n_looks_ = 1;
-    }
-    std::vector<Index> newcomers;
-    for (const auto& [rank, j] : violators) newcomers.push_back(j);
-    if (!look) {
-      const std::size_t n_covered = covered_.size();
-      for (std::size_t k = 0; k < chosen.size(); ++k) {
-        const auto begin = told.covered.begin() + static_cast<std::ptrdiff_t>(k * n_covered);
-        chosen[k]->measured.assign(begin, begin + static_cast<std::ptrdiff_t>(n_covered));
-        chosen[k]->sums = {told.squares[k], std::numeric_limits<double>::quiet_NaN()};
-      }
-    }
-    if (3 * (at(gram_->size()) + newcomers.size()) > 2 * gram_->place.size()) newcomers = outside;
-    const std::size_t again = let_in_and_check(newcomers, first);
-    if (!look) first = again;
-    if (again + 1 < candidates_.size()) {
-      // Far from where the solver is: its changes one by one would cost more.
-      const Index l = std::max<Index>(0, candidates_[again].lambda_index - 1);
-      solver_->go_back(again > 0 ? candidates_[again - 1].coef : before_, problem_->lambda[at(l)]);
-    }
-    for (std::size_t k = again; k < candidates_.size(); ++k) {
-      solve_candidate(candidates_[k]);
-      candidates_[k].c = products_->correlations();
+    if (!of_one.empty()) violators.push_back(*std::min_element(of_one.begin(), of_one.end()));
+  }
+  const Index growth = std::max(3 * gram_->size(), gram_->stride() / kFirstPart);
+  if (violators.size() > at(growth)) {
+    // What violates while much is missing often no longer does when it is there.
+    std::nth_element(violators.begin(), violators.begin() + growth, violators.end());
+    violators.resize(at(growth));
+    ++n_looks_;
+  }
+  return features_of(violators);
+}
+
+std::vector<Index> GramBackend::close(std::size_t first) {
+  bool want_covered = false;
+  for (std::size_t k = first; k < candidates_.size(); ++k) {
+    Candidate& candidate = candidates_[k];
+    candidate.place = prove(candidate, candidate.c) ? -1 : 0;
+    if (candidate.place >= 0) want_covered = true;
+  }
+  const std::vector<Index> outside = features_outside();
+  std::vector<Candidate*> chosen;
+  Ranked open;
+  for (std::size_t k = first; k < candidates_.size(); ++k) {
+    const std::size_t before = open.size();
+    if (!points_.empty()) list_open_outside(candidates_[k], outside, open);
+    if (open.size() > before || candidates_[k].place >= 0) chosen.push_back(&candidates_[k]);
+  }
+  std::vector<Index> wanted = features_of(open);
+  const bool anew = points_.empty() || 2 * wanted.size() > outside.size();
+  if (anew && !outside.empty()) {
+    wanted = outside;
+    choose_points(first, outside);
+    chosen.clear();
+    for (const Candidate& point : points_) {
+      chosen.push_back(&candidates_[at(point.lambda_index - candidates_.front().lambda_index)]);
     }
   }
+  if (chosen.empty()) return {};
+
+  PassResult told = measure(chosen, want_covered, wanted);
+  const std::size_t n_covered = covered_.size(), n_wanted = wanted.size();
+  for (std::size_t k = 0; k < chosen.size() && want_covered; ++k) {
+    const auto begin = told.covered.begin() + static_cast<std::ptrdiff_t>(k * n_covered);
+    chosen[k]->measured.assign(begin, begin + static_cast<std::ptrdiff_t>(n_covered));
+    if (chosen[k]->place < 0) continue;
+    chosen[k]->sums = {told.squares[k], std::numeric_limits<double>::quiet_NaN()};
+  }
+  open.clear();
+  for (std::size_t o = 0; o < n_wanted; ++o) {
+    const Index j = wanted[o];
+    last_correlation_[at(j)] = told.outside[(chosen.size() - 1) * n_wanted + o];
+    for (std::size_t k = 0; k < chosen.size() && !anew; ++k) {
+      const double g =
+          std::fabs(told.outside[k * n_wanted + o]) + told.error(weighted_norm_[at(j)], k);
+      add_open(g, j, problem_->lambda[at(chosen[k]->lambda_index)], open);
+    }
+  }
+  if (anew) {
+    reference_ = std::move(told);
+    n_referred_ = n_wanted;
+    referred_.assign(at(columns_.n_features()), -1);
+    for (std::size_t o = 0; o < n_wanted; ++o) referred_[at(wanted[o])] = static_cast<Index>(o);
+    for (std::size_t k = first; k < candidates_.size() && n_wanted > 0; ++k) {
+      list_open_outside(candidates_[k], outside, open);
+    }
+  }
+  return features_of(open);
+}
+
+std::size_t GramBackend::take_in(std::vector<Index> newcomers, std::size_t first) {
+  if (3 * (at(gram_->size()) + newcomers.size()) > 2 * gram_->place.size()) {
+    newcomers = features_outside();
+  }
+  const std::size_t again = let_in_and_check(newcomers, first);
+  if (again + 1 < candidates_.size()) {
+    // Far from where the solver is: its changes one by one would cost more.
+    const Index l = std::max<Index>(0, candidates_[again].lambda_index - 1);
+    solver_->go_back(again > 0 ? candidates_[again - 1].coef : before_, problem_->lambda[at(l)]);
+  }
+  for (std::size_t k = again; k < candidates_.size(); ++k) {
+    solve_candidate(candidates_[k]);
+    candidates_[k].c = products_->correlations();
+  }
+  return again;
+}
+
+void GramBackend::measure_and_grow() {
+  points_.clear();
+  for (; n_looks_ > 0; --n_looks_) take_in(look(), 0);
+  for (std::size_t first = 0; first < candidates_.size();) first = take_in(close(first), first);
 }
 
 void GramBackend::correlate(std::span<const PathBlock>) {
@@ -636,6 +810,11 @@ Harvest GramBackend::harvest(Index, Index k, bool want_residual) {
   Harvest out;
   out.iterations = candidate.outcome.iterations;
   out.dependent = candidate.n_dependent > 0;
+  if (growing_ != nullptr) {
+    out.coef = candidate.coef;
+    out.sums = candidate.sums;
+    return out;
+  }
   if (candidate.place < 0) {
     out.sums = candidate.sums;
     if (!want_residual) return out;
@@ -645,10 +824,6 @@ Harvest GramBackend::harvest(Index, Index k, bool want_residual) {
     return out;
   }
   out.coef = candidate.coef;
-  if (growing_ != nullptr) {
-    out.sums = candidate.sums;
-    return out;
-  }
   const double* r = residual_.data() + candidate.place * n;
   std::vector<double> residual(r, r + n);
   out.sums = sums_of_residual(*problem_, residual);

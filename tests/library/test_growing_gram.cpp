@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -152,6 +153,55 @@ INSTANTIATE_TEST_SUITE_P(
                     Shape{.name = "row_major", .row_major = true},
                     Shape{.name = "all_features_in_the_end", .last = 1e-4, .stays_small = false}),
     [](const auto& given) { return std::string(given.param.name); });
+
+// A feature that has nothing to do with the residuals of two measured fits, but with those of the
+// fit between them. Columns are orthogonal, so fits are soft thresholds: residuals of the first
+// four features are (.53 .51 .5 .49), (.5 .5 .5 .49) and (.48 .48 .48 .48).
+TEST(GrowingGram, BoundsWhatAFitBetweenMeasuredOnesMayHide) {
+  constexpr Index kSize = 8;
+  constexpr Index kHidden = 4;
+  std::vector<double> X(at(kSize * kSize)), y(at(kSize));
+  const auto value = [&](Index j, Index i) -> double& { return X[at(j * kSize + i)]; };
+  for (Index i = 0; i < kSize; ++i) {
+    for (Index j = 0; j < kSize; ++j) value(j, i) = std::popcount(unsigned(i & j)) % 2 ? -1.0 : 1.0;
+    y[at(i)] = value(0, i) + 0.51 * value(1, i) + 0.5 * value(2, i) + 0.49 * value(3, i);
+    value(kHidden, i) = (value(1, i) - 2.0 * value(2, i) + value(3, i)) / std::sqrt(6.0);
+  }
+  Data data;
+  data.X = MatrixView<const double>::column_major(X.data(), kSize, kSize);
+  std::vector<double> factor(at(kSize), 1.0);
+  factor[kHidden] = 0.004;  // its correlation in the middle is 0.0041
+  data.l1_factor = factor;
+  Options options;
+  options.intercept = false;
+  const ThreadPool pool(1);
+  const std::vector<double> ones(at(kSize), 1.0);
+  const Columns columns(data.X, false, {}, pool);
+  Problem problem;
+  problem.intercept = false;
+  problem.rows = make_row_weightings(columns, {ones}, pool).front();
+  problem.penalties = make_penalties(data, options, columns, *problem.rows);
+  problem.y = std::make_shared<Response>(make_response(y, ones, false));
+  finish_problem(columns, problem);
+  problem.lambda = {0.53, 0.5, 0.48};
+  for (Index j = 0; j < 4; ++j) problem.start.emplace_back(j, 0.01);
+
+  GramMatrix growing(problem.rows, kSize);
+  GramBackend backend(columns, growing, pool, 3, 1e-9);
+  const Index slot = 0;
+  const Problem* loaded = &problem;
+  backend.load({&slot, 1}, {&loaded, 1});
+  const PathBlock block{0, 0, 3};
+  backend.choose_working_sets({&block, 1});
+  backend.solve_working_sets({&block, 1}, 1000);
+  backend.correlate({&block, 1});
+  EXPECT_EQ(growing.size(), 5);
+  EXPECT_GE(growing.place[kHidden], 0);
+  for (Index k = 0; k < 3; ++k) {
+    const Harvest fit = backend.harvest(0, k, false);
+    EXPECT_LE(certify(columns, problem, problem.lambda[at(k)], fit.coef, 1.0, false).gap, 1e-12);
+  }
+}
 
 TEST(GrowingGram, ThreadsGiveTheSameBits) {
   Path::Solved solved[2];
