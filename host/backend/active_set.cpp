@@ -18,7 +18,10 @@ constexpr std::size_t kEntrantShare = 8;
 // Relative to G_jj + e_j: below it the entrant depends on the active columns. Rounding leaves about
 // k eps = 1e-13 of a pivot; at 1e-10 paths on the meats spectra cycled among null moves.
 constexpr double kTinyPivot = 1e-12;
-constexpr double kStationary = 1e-12;  // |h| below this share of a needs no further refinement
+// |h_j| needs no further refinement below this share of a_j, or where the h_j^2 / (2 e_j), which is
+// what they add to the gap, make up this relative gap.
+constexpr double kStationary = 1e-12;
+constexpr double kNoGap = 1e-16;
 constexpr int kRefinements = 3;
 // The factor serves while no e_j is off by more than this (docs/decisions/0011), and is made that
 // far ahead where lambda moves in small steps. 1.25 and 1.8 take 4 % more time.
@@ -99,10 +102,15 @@ bool ActiveSet::conjugate_gradients(const std::vector<double>& h, Index first_h,
   std::vector<double> towards(h.size(), 0.0), m_towards(h.size(), 0.0), image(h.size()), solved;
   delta.assign(h.size(), 0.0);
   rest = h;
-  const double enough = precision * precision * kernels.dot(n, h.data(), h.data());
+  const double residual_norm = products_.weighted_residual_norm();
+  double least = std::numeric_limits<double>::infinity();
+  for (std::size_t k = 0; k < h.size(); ++k) least = std::min(least, enough(k, residual_norm));
+  least *= 0.5;
+  const double squares_wanted =
+      std::max(precision * precision * kernels.dot(n, h.data(), h.data()), least * least);
   double last = std::numeric_limits<double>::infinity();
   for (int i = 0; i < kMostGradients; ++i) {
-    if (kernels.dot(n, rest.data(), rest.data()) <= enough) return true;
+    if (kernels.dot(n, rest.data(), rest.data()) <= squares_wanted) return true;
     solved = rest;
     factor_.solve(solved.data(), i == 0 ? first_h : 0);
     const double squares = kernels.dot(n, rest.data(), solved.data());
@@ -316,14 +324,19 @@ void ActiveSet::start_from(const SparseCoef& start, double lambda) {
   read_again();
 }
 
+double ActiveSet::enough(std::size_t k, double residual_norm) const {
+  const double each = kNoGap * problem_.null_loss / static_cast<double>(active_.size());
+  return std::max(kStationary * a_[k] + slack(active_[k], residual_norm),
+                  std::sqrt(2.0 * e_[k] * each));
+}
+
 double ActiveSet::stationarity(std::vector<double>& h) const {
   h.resize(active_.size());
   double worst = 0.0;
   const double residual_norm = products_.weighted_residual_norm();
   for (std::size_t k = 0; k < active_.size(); ++k) {
     h[k] = g_[k] - a_[k] * sign_[k] - e_[k] * coef_[k];
-    const double allowed = kStationary * a_[k] + slack(active_[k], residual_norm);
-    worst = std::max(worst, std::fabs(h[k]) / allowed);
+    worst = std::max(worst, std::fabs(h[k]) / enough(k, residual_norm));
   }
   return worst;
 }
