@@ -48,11 +48,29 @@ constexpr Index kChosenPerTask = kCoefColumns - 1;  // untuned; one more may fol
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
-/// x 2^power, as std::ldexp: a multiplication rounds once, too.
-double times_power(double x, int power) {
-  constexpr int kBias = 1023, kMantissaBits = 52;
-  if (power <= -kBias || power > kBias) return std::ldexp(x, power);
-  return x * std::bit_cast<double>(static_cast<std::uint64_t>(power + kBias) << kMantissaBits);
+/// 2^power where that is a normal number: the product with it rounds once, as std::ldexp does.
+constexpr int kBias = 1023;
+bool is_normal_power(int power) { return power > -kBias && power <= kBias; }
+double normal_power(int power) {
+  constexpr int kMantissaBits = 52;
+  return std::bit_cast<double>(static_cast<std::uint64_t>(power + kBias) << kMantissaBits);
+}
+
+/// sum_i w_i (y_i - f_i)^2 in eight sums, so that additions need not wait for each other.
+double weighted_error(Index n, const double* w, const double* y, const double* f) {
+  constexpr Index kLanes = 8;
+  double sums[kLanes] = {};
+  Index i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (Index l = 0; l < kLanes; ++l) {
+      const double error = y[i + l] - f[i + l];
+      sums[l] += w[i + l] * (error * error);
+    }
+  }
+  for (; i < n; ++i) sums[0] += w[i] * ((y[i] - f[i]) * (y[i] - f[i]));
+  double sum = 0.0;
+  for (const double part : sums) sum += part;
+  return sum;
 }
 
 Index padded_columns(Index count) { return (count + kColumnUnit - 1) / kColumnUnit * kColumnUnit; }
@@ -144,6 +162,7 @@ class RidgeRun {
   void run();
 
  private:
+  struct Combination;
   const Problem& problem(const Prepared& prepared, Index slot) const {
     return batch_.problems[at(prepared.group->problems[at(slot)])];
   }
@@ -178,7 +197,7 @@ class RidgeRun {
   void solve_full(const Prepared& prepared, const std::vector<Point>& points, Scratch& scratch);
   void append(const Prepared& prepared, const std::vector<Point>& points, Index size,
               const Index* features, const double* root, const double* beta,
-              const std::vector<Fit*>& fits) const;
+              const std::vector<Fit*>& fits, Combination& combination) const;
   void add_coefficients(const Prepared& prepared, const std::vector<Point>& points,
                         const std::vector<Fit*>& fits, Scratch& scratch) const;
   void refine(const Prepared& prepared, const std::vector<SpectrumColumn>& what,
@@ -191,8 +210,9 @@ class RidgeRun {
                               Scratch& scratch) const;
   void expand(const Prepared& prepared, const std::vector<Point>& points, const double* beta,
               double* B) const;
-  bool combination_holds(const Prepared& prepared, const std::vector<Point>& points,
-                         const std::vector<Fit*>& fits) const;
+  Combination new_combination(const Prepared& prepared, const std::vector<Point>& points) const;
+  bool holds(const Prepared& prepared, const std::vector<Point>& points,
+             const Combination& combination) const;
   std::vector<double> certify_batch(const Prepared& prepared, const std::vector<Point>& points,
                                     const std::vector<double>& B, std::vector<double>& R) const;
   void hand_over(Index problem, Index lambda_index, Fit&& fit);
@@ -714,35 +734,44 @@ Status RidgeRun::judged(const Fit& fit) const {
   return fit.gap <= control_.tol() ? Status::kConverged : Status::kPrecisionLimit;
 }
 
-/// Whether one random combination of fits, as they are handed over, is stationary on X and y: with
-/// signs +-1 its squared gradient is on average the sum of theirs, and an error in one fit alone
-/// cannot cancel (Freivalds 1977). Two readings of X for any number of fits.
-bool RidgeRun::combination_holds(const Prepared& prepared, const std::vector<Point>& points,
-                                 const std::vector<Fit*>& fits) const {
+/// One combination of fits as they are handed over: with signs +-1 its squared gradient is on
+/// average the sum of theirs, and an error in one fit alone cannot cancel (Freivalds 1977).
+struct RidgeRun::Combination {
+  std::vector<double> sign;       // (fits), times what takes a coefficient to units of yhat
+  std::vector<double> b, shrunk;  // (p) of all fits, and each times its lambda
+};
+
+RidgeRun::Combination RidgeRun::new_combination(const Prepared& prepared,
+                                                const std::vector<Point>& points) const {
+  Combination out;
+  out.b.assign(at(batch_.columns.n_features()), 0.0);
+  out.shrunk = out.b;
+  std::uint64_t random = 0x9e3779b97f4a7c15;
+  for (const Point& point : points) {
+    random = random * 6364136223846793005 + 1442695040888963407;  // Knuth's MMIX
+    const double sign = random >> 63 != 0 ? 1.0 : -1.0;
+    out.sign.push_back(std::ldexp(sign, -problem(prepared, point.slot).y->exponent));
+  }
+  return out;
+}
+
+/// Whether the combination is stationary on X and y: two readings of X for any number of fits.
+bool RidgeRun::holds(const Prepared& prepared, const std::vector<Point>& points,
+                     const Combination& combination) const {
   const Columns& columns = batch_.columns;
   const RowWeighting& rows = *prepared.matrix.rows;
   const Index n = columns.n_samples(), p = columns.n_features();
   const Problem& first = problem(prepared, points.front().slot);
   if (first.projector || !rows.direct.empty()) return false;
-  std::vector<double> r(at(n)), b(at(p)), shrunk(at(p)), g(at(p));
-  std::vector<double> unit(at(p));
-  for (Index j = 0; j < p; ++j) unit[at(j)] = std::ldexp(1.0, columns.exponent(j));
+  const std::vector<double>&b = combination.b, &shrunk = combination.shrunk;
+  std::vector<double> r(at(n)), g(at(p));
   double least_loss = first.null_loss, least_lambda = lambda(prepared, points.front());
-  std::uint64_t random = 0x9e3779b97f4a7c15;
   for (std::size_t c = 0; c < points.size(); ++c) {
     const Problem& one = problem(prepared, points[c].slot);
-    const double lam = lambda(prepared, points[c]);
-    random = random * 6364136223846793005 + 1442695040888963407;  // Knuth's MMIX
-    const double sign = random >> 63 != 0 ? 1.0 : -1.0;
+    const double sign = std::copysign(1.0, combination.sign[c]);
     for (Index i = 0; i < n; ++i) r[at(i)] += sign * one.y->value[at(i)];
-    const double scale = std::ldexp(sign, -one.y->exponent);
-    for (const auto& [j, value] : fits[c]->coef) {
-      const double hat = scale * (unit[at(j)] * value);
-      b[at(j)] += hat;
-      shrunk[at(j)] += lam * hat;
-    }
     least_loss = std::min(least_loss, one.null_loss);
-    least_lambda = std::min(least_lambda, lam);
+    least_lambda = std::min(least_lambda, lambda(prepared, points[c]));
   }
   backend_.residuals(n, p, columns.matrix(), 1, b.data(), r.data());
   double mean = 0.0;
@@ -761,24 +790,51 @@ bool RidgeRun::combination_holds(const Prepared& prepared, const std::vector<Poi
   return gap <= kGoal * least_loss;
 }
 
-/// Appends `size` features to coefficients: beta_i / root_i (size, fits) in the user's units.
+/// Appends `size` features to coefficients: beta_i / root_i (size, fits) in the user's units. Adds
+/// what is handed over to the combination.
 void RidgeRun::append(const Prepared& prepared, const std::vector<Point>& points, Index size,
                       const Index* features, const double* root, const double* beta,
-                      const std::vector<Fit*>& fits) const {
+                      const std::vector<Fit*>& fits, Combination& combination) const {
+  if (size == 0) return;
+  std::vector<int> exponent(at(size));
+  std::vector<double> unit(at(size));
+  for (Index i = 0; i < size; ++i) {
+    exponent[at(i)] = batch_.columns.exponent(features[i]);
+    unit[at(i)] = std::ldexp(1.0, exponent[at(i)]);
+  }
+  const auto [least, most] = std::minmax_element(exponent.begin(), exponent.end());
   SparseCoef some(at(size));
+  std::vector<double> value(at(size)), sum(at(size), 0.0), shrunk(sum);
   for (std::size_t c = 0; c < points.size(); ++c, beta += size) {
-    const int exponent = problem(prepared, points[c].slot).y->exponent;
-    bool finite = true;
+    const int own = problem(prepared, points[c].slot).y->exponent;
+    const double sign = combination.sign[c], lam = lambda(prepared, points[c]);
+    if (is_normal_power(own - *most) && is_normal_power(own - *least)) {
+      for (Index i = 0; i < size; ++i) {
+        value[at(i)] = beta[i] / root[i] * normal_power(own - exponent[at(i)]);
+      }
+    } else {
+      for (Index i = 0; i < size; ++i) {
+        value[at(i)] = std::ldexp(beta[i] / root[i], own - exponent[at(i)]);
+      }
+    }
+    Index not_finite = 0;
+    for (Index i = 0; i < size; ++i) {
+      const double hat = sign * (unit[at(i)] * value[at(i)]);
+      sum[at(i)] += hat;
+      shrunk[at(i)] += lam * hat;
+      not_finite += std::isfinite(value[at(i)]) ? 0 : 1;
+    }
+    if (not_finite > 0) fits[c]->status = Status::kNumericalBreakdown;
     std::ptrdiff_t kept = 0;
     for (Index i = 0; i < size; ++i) {
-      const Index j = features[i];
-      const double b = times_power(beta[i] / root[i], exponent - batch_.columns.exponent(j));
-      finite = finite && std::isfinite(b);
-      some[at(kept)] = {j, b};
-      kept += b != 0.0 ? 1 : 0;
+      some[at(kept)] = {features[i], value[at(i)]};
+      kept += value[at(i)] != 0.0 ? 1 : 0;
     }
     fits[c]->coef.insert(fits[c]->coef.end(), some.begin(), some.begin() + kept);
-    if (!finite) fits[c]->status = Status::kNumericalBreakdown;
+  }
+  for (Index i = 0; i < size; ++i) {
+    combination.b[at(features[i])] = sum[at(i)];
+    combination.shrunk[at(features[i])] = shrunk[at(i)];
   }
 }
 
@@ -800,13 +856,15 @@ void RidgeRun::add_coefficients(const Prepared& prepared, const std::vector<Poin
   spectrum.shrink(what, prepared.Z.data(), scratch.T.data(), sums.data());
   for (Fit* fit : fits) fit->coef.reserve(at(p_all));
   const bool eliminated = matrix.n_eliminated() > 0;
+  Combination combination = new_combination(prepared, points);
   if (prepared.whole) {
     std::vector<double> alpha(at(k * padded));
     spectrum.coefficients(padded, scratch.T.data(), alpha.data());
     products_coefficients(columns, matrix, backend_, padded, alpha.data(), scratch.beta,
                           [&](Index first, Index size) {
                             append(prepared, points, size, matrix.features.data() + first,
-                                   matrix.root.data() + first, scratch.beta.data(), fits);
+                                   matrix.root.data() + first, scratch.beta.data(), fits,
+                                   combination);
                           });
   } else {
     scratch.beta.resize(at(p * padded));
@@ -816,14 +874,14 @@ void RidgeRun::add_coefficients(const Prepared& prepared, const std::vector<Poin
       std::vector<Index> every(at(p_all));
       std::iota(every.begin(), every.end(), Index{0});
       expand(prepared, points, scratch.beta.data(), B.data());
-      append(prepared, points, p_all, every.data(), ones.data(), B.data(), fits);
+      append(prepared, points, p_all, every.data(), ones.data(), B.data(), fits, combination);
     } else {
       append(prepared, points, p, matrix.features.data(), matrix.root.data(), scratch.beta.data(),
-             fits);
+             fits, combination);
     }
   }
   for (Fit* fit : fits) fit->n_nonzero = static_cast<Index>(fit->coef.size());
-  if (!eliminated && combination_holds(prepared, points, fits)) return;
+  if (!eliminated && holds(prepared, points, combination)) return;
 
   std::vector<double> B, R;
   for (Index first = 0; first < count; first += wide_columns()) {
@@ -1153,7 +1211,8 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
         target.push_back(one.y->value[at(one.held_out[i])] - constant[place[i]]);
         total += w;
       }
-      std::vector<double> error(where.size()), weighted(where.size());
+      // Usually all of them, as they stand.
+      std::vector<double> picked(static_cast<Index>(where.size()) == h ? 0 : where.size());
       for (std::size_t l = 0; l < run.lambda.size(); ++l) {
         const Index c = static_cast<Index>(fits.size());
         const double* found = predicted + static_cast<Index>(l) * stride;
@@ -1163,12 +1222,9 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
         Fit fit = of_measure(one, measures[at(c)], ridged[at(c)]);
         fit.iterations = iterations[at(c)];
         fit.status = judged(fit);
-        for (std::size_t i = 0; i < where.size(); ++i) {
-          error[i] = target[i] - found[where[i]];
-          weighted[i] = weight[i] * error[i];
-        }
-        const double sum =
-            simd().dot(static_cast<Index>(where.size()), error.data(), weighted.data());
+        for (std::size_t i = 0; i < picked.size(); ++i) picked[i] = found[where[i]];
+        const double sum = weighted_error(static_cast<Index>(where.size()), weight.data(),
+                                          target.data(), picked.empty() ? found : picked.data());
         for (std::size_t i = 0; batch_.want_prediction && i < place.size(); ++i) {
           fit.held_out_prediction.push_back(
               one.y->centre + std::ldexp(constant[place[i]] + found[place[i]], one.y->exponent));

@@ -71,7 +71,7 @@ struct Problem {
   std::shared_ptr<const Response> y;
   std::vector<double> lambda;  ///< descending, in the user's units
 
-  /// Held-out rows and their weights (user's own, not rescaled); empty without a fold.
+  /// Held-out rows, ascending, and their weights (user's own, not rescaled); empty without a fold.
   std::vector<Index> held_out;
   std::vector<double> held_out_weight;
 
