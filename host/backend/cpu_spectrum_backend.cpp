@@ -92,7 +92,7 @@ class CpuSpectrum : public Spectrum {
     defect_ = std::sqrt(sum_squares(k_ * k_, E.data())) +
               (given ? system_.K_error : kUnit * inner * trace) +
               kUnit * k * std::sqrt(k) * frobenius;
-    if (!row_space_) norm_ = std::sqrt(sum_squares(m * p, system_.A.data()));
+    if (!row_space_ && !given) norm_ = std::sqrt(sum_squares(m * p, system_.A.data()));
     if (row_space_ && want_map) {
       map_.resize(product(p, k_));
       blas::gemm(true, false, p, k_, m, 1.0, system_.A.data(), m, U_.data(), k_, 0.0, map_.data(),
@@ -111,21 +111,21 @@ class CpuSpectrum : public Spectrum {
   void rotate(Index count, const double* Y, double* Z, double* defects) const override {
     const Index m = system_.m, p = system_.p;
     std::vector<double> c;
-    if (row_space_) {
-      c.assign(Y, Y + m * count);
+    if (row_space_ || system_.A.empty()) {
+      c.assign(Y, Y + k_ * count);
     } else {
       c.resize(product(p, count));
       blas::gemm(true, false, p, count, m, 1.0, system_.A.data(), m, Y, m, 0.0, c.data(), p);
     }
     blas::gemm(true, false, k_, count, k_, 1.0, U_.data(), k_, c.data(), k_, 0.0, Z, k_);
-    std::vector<double> norm(at(count));
-    for (Index r = 0; r < count; ++r) norm[at(r)] = std::sqrt(sum_squares(m, Y + r * m));
     blas::gemm(false, false, k_, count, k_, -1.0, U_.data(), k_, Z, k_, 1.0, c.data(), k_);
     const double k = static_cast<double>(k_ + 2);
     for (Index r = 0; r < count; ++r) {
       defects[r] = std::sqrt(sum_squares(k_, c.data() + r * k_)) +
-                   kUnit * (k * std::sqrt(k) * std::sqrt(sum_squares(k_, Z + r * k_)) +
-                            static_cast<double>(m + 16) * norm_ * norm[at(r)]);
+                   kUnit * k * std::sqrt(k) * std::sqrt(sum_squares(k_, Z + r * k_));
+      if (row_space_ || system_.A.empty()) continue;
+      defects[r] +=
+          kUnit * static_cast<double>(m + 16) * norm_ * std::sqrt(sum_squares(m, Y + r * m));
     }
   }
 

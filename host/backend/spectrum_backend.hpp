@@ -12,9 +12,9 @@ namespace thresher {
 ///     1/2 |y - A beta|^2 + 1/2 sum_j (lambda + delta_j) beta_j^2
 ///
 /// Shapes   A (m, p) column-major; delta (p), or empty for all 0.
-/// K        A A' (m, m), off by at most K_error in the Frobenius norm: for m < p, no delta and a
-///          backend that takes products. In the place of A, so that nothing can be asked that needs
-///          it: predict_from and refine.
+/// K        A A' (m, m) for m < p, else A'A (p, p), off by at most K_error in the Frobenius norm:
+///          for no delta and a backend that takes products. In the place of A, so that nothing can
+///          be asked that needs it: predict_from, refine and, for m >= p, sample_vectors.
 struct RidgeSystem {
   Index m = 0;
   Index p = 0;
@@ -63,7 +63,8 @@ class Spectrum {
   /// own computation included.
   virtual double defect() const = 0;
 
-  /// Z (k, count) = z of every response, and defects[r] >= |y - U z| or |A'y - U z|.
+  /// Z (k, count) = z of every response, and defects[r] >= |y - U z| or |A'y - U z|. Of a system
+  /// without A and m >= p: for A'Y (p, count) in the place of Y.
   virtual void rotate(Index count, const double* Y, double* Z, double* defects) const = 0;
 
   /// T (k, count) and the sums of its columns. Z as rotate() gave it.

@@ -184,7 +184,9 @@ class RidgeRun {
   }
 
   void multiply_rows(const std::vector<Group>& groups);
+  void multiply_columns(const std::vector<Group>& groups);
   bool from_products(const Group& group) const;
+  bool all_but_some(const Group& group) const;
   Prepared prepare(const Group& group, std::optional<double> fixed_lambda, bool whole) const;
   const Prepared& with_columns(const Prepared& prepared) const;
   void solve_ladder(const Group& group, Scratch& scratch);
@@ -224,6 +226,9 @@ class RidgeRun {
   FitSink& sink_;
   RowProducts own_products_;
   RowProducts& products_;  // where there are more columns than rows, and folds; or none
+  // X'X, and X'y of each response, over all rows: where folds are all rows but some; or none.
+  std::vector<double> gram_, gram_responses_;
+  std::map<const Response*, Index> gram_column_;
   std::vector<std::uint8_t>
       ended_;  // path is finished early; touched by the problem's thread alone
 };
@@ -283,6 +288,48 @@ void RidgeRun::multiply_rows(const std::vector<Group>& groups) {
   }
 }
 
+/// Whether A'A of a fold is that of all rows less that of the rows it leaves out.
+bool RidgeRun::all_but_some(const Group& group) const {
+  const Problem& first = batch_.problems[at(group.problems.front())];
+  return group.fold && batch_.accelerator == nullptr &&
+         all_but_some_suffice(batch_.columns, *first.rows, *first.penalties);
+}
+
+void RidgeRun::multiply_columns(const std::vector<Group>& groups) {
+  const Columns& columns = batch_.columns;
+  const Index n = columns.n_samples(), p = columns.n_features();
+  Index saved = 0;  // rows whose products need not be formed
+  std::vector<const Response*> responses;
+  for (const Group& group : groups) {
+    if (!all_but_some(group)) continue;
+    const Problem& first = batch_.problems[at(group.problems.front())];
+    saved += 2 * static_cast<Index>(first.rows->rows.size()) - n;
+    for (const Index k : group.problems) {
+      const Response* y = batch_.problems[at(k)].y.get();
+      const bool fresh = gram_column_.try_emplace(y, static_cast<Index>(responses.size())).second;
+      if (fresh) responses.push_back(y);
+    }
+  }
+  if (saved <= n) return;
+  columns.build_all(pool_);
+  gram_.resize(at(p * p));
+  blas::syrk_lower(p, n, 1.0, columns.matrix(), n, 0.0, gram_.data(), p);
+  blas::mirror_lower(p, gram_.data(), p);
+  const Index count = static_cast<Index>(responses.size());
+  gram_responses_.resize(at(p * padded_columns(count)));
+  pool_.run((count + kRotatedAtOnce - 1) / kRotatedAtOnce, [&](Index chunk, int) {
+    const Index begin = chunk * kRotatedAtOnce, some = std::min(kRotatedAtOnce, count - begin);
+    const Index padded = padded_columns(some);
+    std::vector<double> Y(at(n * padded), 0.0);
+    for (Index b = 0; b < some; ++b) {
+      const std::vector<double>& y = responses[at(begin + b)]->value;
+      std::copy(y.begin(), y.end(), Y.begin() + b * n);
+    }
+    blas::gemm(true, false, p, padded, n, 1.0, columns.matrix(), n, Y.data(), n, 0.0,
+               gram_responses_.data() + begin * p, p);
+  });
+}
+
 Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambda,
                            bool whole) const {
   const Columns& columns = batch_.columns;
@@ -290,9 +337,13 @@ Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambd
   Prepared out;
   out.group = &group;
   const bool part = !whole && !products_.K.empty() && from_products(group);
+  const bool but_some = !whole && !gram_.empty() && all_but_some(group);
   if (part) {
     out.matrix =
         make_ridge_group(columns, *first.rows, *first.penalties, first.intercept, products_);
+    out.whole = std::make_unique<Prepared::Whole>();
+  } else if (but_some) {
+    out.matrix = make_ridge_group(columns, *first.rows, *first.penalties, first.intercept, gram_);
     out.whole = std::make_unique<Prepared::Whole>();
   } else {
     out.matrix =
@@ -329,8 +380,22 @@ Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambd
       out.yy[at(begin + b)] = simd().dot(m, y, y);
     }
     std::fill(Y.begin() + m * some, Y.begin() + m * padded, 0.0);
+    std::vector<double> errors(at(padded), 0.0);
+    if (but_some) {
+      std::vector<const Problem*> problems;
+      std::vector<const double*> products;
+      for (Index b = 0; b < some; ++b) {
+        problems.push_back(&problem(out, begin + b));
+        products.push_back(gram_responses_.data() +
+                           gram_column_.at(problems.back()->y.get()) * spectrum.size());
+      }
+      pad_columns(problems);
+      pad_columns(products);
+      response_products(matrix, problems, products, Y.data(), errors.data());
+    }
     spectrum.rotate(padded, Y.data(), out.Z.data() + begin * spectrum.size(),
                     out.defect.data() + begin);
+    for (Index b = 0; b < padded; ++b) out.defect[at(begin + b)] += errors[at(b)];
   }
 
   for (Index s = 0; s < slots; ++s) {
@@ -1327,6 +1392,7 @@ void RidgeRun::run() {
   }
 
   multiply_rows(groups);
+  multiply_columns(groups);
 
   std::vector<std::uint8_t> ladder(groups.size());
   for (std::size_t g = 0; g < groups.size(); ++g) {

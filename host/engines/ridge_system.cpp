@@ -68,6 +68,16 @@ bool common_ratio(const std::vector<double>& delta, double* value) {
   return *most - *least <= 8.0 * kEps * *most;  // a few roundings of d / v
 }
 
+/// No column is centred directly, and every feature has v_j > 0 and no d_j.
+bool is_plain(const Columns& columns, const RowWeighting& rows, const Penalties& penalties) {
+  if (!rows.direct.empty()) return false;
+  for (Index j = 0; j < columns.n_features(); ++j) {
+    if (penalties.excluded[at(j)] || !(penalties.l2[at(j)] > 0.0)) return false;
+    if (penalties.fixed_l2[at(j)] != 0.0) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 bool one_system_per_lambda(const Columns& columns, const RowWeighting& rows,
@@ -185,13 +195,18 @@ RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
 
 bool products_suffice(const Columns& columns, const RowWeighting& rows,
                       const Penalties& penalties) {
-  if (!rows.direct.empty()) return false;
-  if (static_cast<Index>(rows.rows.size()) >= columns.n_features()) return false;
-  for (Index j = 0; j < columns.n_features(); ++j) {
-    if (penalties.excluded[at(j)] || !(penalties.l2[at(j)] > 0.0)) return false;
-    if (penalties.fixed_l2[at(j)] != 0.0) return false;
-  }
-  return true;
+  return static_cast<Index>(rows.rows.size()) < columns.n_features() &&
+         is_plain(columns, rows, penalties);
+}
+
+bool all_but_some_suffice(const Columns& columns, const RowWeighting& rows,
+                          const Penalties& penalties) {
+  const Index m = static_cast<Index>(rows.rows.size());
+  return m >= columns.n_features() && 2 * m >= columns.n_samples() &&
+         std::all_of(
+             rows.rows.begin(), rows.rows.end(),
+             [&](Index i) { return rows.weight[at(i)] == rows.weight[at(rows.rows.front())]; }) &&
+         is_plain(columns, rows, penalties);
 }
 
 RowProducts make_row_products(const Columns& columns, const Penalties& penalties,
@@ -259,6 +274,87 @@ RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
   }
   system.K_error = 0.5 * kEps * static_cast<double>(p + 32) * group.square;
   return group;
+}
+
+RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
+                            const Penalties& penalties, bool intercept,
+                            const std::vector<double>& gram) {
+  const Index n = columns.n_samples(), p = columns.n_features();
+  RidgeGroup group;
+  group.rows = &rows;
+  group.penalties = &penalties;
+  group.intercept = intercept;
+  group.m = static_cast<Index>(rows.rows.size());
+  const double least = *std::min_element(penalties.l2.begin(), penalties.l2.end());
+  group.unit = std::ldexp(1.0, std::ilogb(least));
+  for (Index i = 0; i < n; ++i) {
+    if (!(rows.weight[at(i)] > 0.0)) group.left_out.push_back(i);
+  }
+  const Index h = static_cast<Index>(group.left_out.size());
+  // A rounding for each term of both sums and of the mean, and a few more.
+  group.left_error = 0.5 * kEps * static_cast<double>(2 * n + 32);
+  const double w = rows.weight[at(rows.rows.front())];
+  group.features.resize(at(p));
+  group.root.resize(at(p));
+  group.left_values.resize(at(h * p));
+  double squares = 0.0;
+  for (Index j = 0; j < p; ++j) {
+    group.features[at(j)] = j;
+    group.root[at(j)] = std::sqrt(penalties.l2[at(j)] / group.unit);
+    const double* x = columns.column(j);
+    double* left = group.left_values.data() + j * h;
+    for (Index i = 0; i < h; ++i) left[i] = x[group.left_out[at(i)]];
+    const double mean = intercept ? std::fabs(rows.mean[at(j)]) : 0.0;
+    const double s = (std::sqrt(w * gram[at(j * p + j)]) + mean) / group.root[at(j)];
+    squares += s * s;
+  }
+  group.size = std::sqrt(squares);
+
+  RidgeSystem& system = group.system;
+  system.m = group.m;
+  system.p = p;
+  system.K.resize(gram.size());
+  blas::syrk_lower(p, h, 1.0, group.left_values.data(), h, 0.0, system.K.data(), p);
+  for (Index k = 0; k < p; ++k) {
+    const double mean = intercept ? rows.mean[at(k)] : 0.0;
+    for (Index j = k; j < p; ++j) {
+      double& value = system.K[at(k * p + j)];
+      value = (w * (gram[at(k * p + j)] - value) - rows.mean[at(j)] * mean) /
+              (group.root[at(j)] * group.root[at(k)]);
+    }
+  }
+  blas::mirror_lower(p, system.K.data(), p);
+  // Entry (j, k) is off by that of s_j s_k / (root_j root_k).
+  system.K_error = group.left_error * squares;
+  return group;
+}
+
+void response_products(const RidgeGroup& group, const std::vector<const Problem*>& problems,
+                       const std::vector<const double*>& whole, double* out, double* errors) {
+  const RowWeighting& rows = *group.rows;
+  const Index p = static_cast<Index>(group.features.size()),
+              n = static_cast<Index>(rows.weight.size());
+  const Index h = static_cast<Index>(group.left_out.size());
+  const Index count = static_cast<Index>(problems.size());
+  const double w = rows.weight[at(rows.rows.front())];
+  std::vector<double> left(at(h * count));
+  for (Index c = 0; c < count; ++c) {
+    const std::vector<double>& y = problems[at(c)]->y->value;
+    for (Index i = 0; i < h; ++i) left[at(c * h + i)] = y[at(group.left_out[at(i)])];
+  }
+  blas::gemm(true, false, p, count, h, -1.0, group.left_values.data(), h, left.data(), h, 0.0, out,
+             p);
+  for (Index c = 0; c < count; ++c) {
+    const Problem& one = *problems[at(c)];
+    double* a = out + c * p;
+    for (Index j = 0; j < p; ++j) {
+      const double mean = group.intercept ? rows.mean[at(j)] : 0.0;
+      a[j] = (w * (whole[at(c)][j] + a[j]) - mean * one.y_mean) / group.root[at(j)];
+    }
+    const double* y = one.y->value.data();
+    errors[c] =
+        group.left_error * group.size * (std::sqrt(w * dot(n, y, y)) + std::fabs(one.y_mean));
+  }
 }
 
 void prediction_products(const RidgeGroup& group, const RowProducts& products,

@@ -44,6 +44,12 @@ struct RidgeGroup {
   double mean_square = 0.0;           ///< unit mean' D^-1 mean
   double square = 0.0;                ///< unit sum_i w_i (|D^-1/2 xhat_i| + |D^-1/2 mean|)^2
 
+  // Of a group that is all rows but some:
+  std::vector<Index> left_out;      ///< those, ascending
+  std::vector<double> left_values;  ///< (left_out, p) their xhat
+  double left_error = 0.0;          ///< of a sum over the rest, relative to the norms of its terms
+  double size = 0.0;                ///< |s / root|, s_j = sqrt(w) |xhat_j| over all rows + |mean_j|
+
   Index n_eliminated() const { return static_cast<Index>(eliminated.size()); }
   double effective_lambda(double lambda) const {
     return (fixed_lambda ? 1.0 : lambda) * unit + shift;
@@ -79,7 +85,22 @@ RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
                             const Penalties& penalties, bool intercept,
                             const RowProducts& products);
 
-/// H (rows, m) = rows that are to be predicted times A', for such a group.
+/// True if A'A of the system of these rows can be taken from X'X of all: as many rows as columns,
+/// equal weights, at most half of the rows left out, and factors as above.
+bool all_but_some_suffice(const Columns& columns, const RowWeighting& rows,
+                          const Penalties& penalties);
+
+/// The group without A, from X'X (p, p) of all rows, both triangles.
+RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
+                            const Penalties& penalties, bool intercept,
+                            const std::vector<double>& gram);
+
+/// out (p, count) = A'y of responses that have X'y (p) in `whole`, for such a group; errors[r] is
+/// at least what the norm of a column is off by.
+void response_products(const RidgeGroup& group, const std::vector<const Problem*>& problems,
+                       const std::vector<const double*>& whole, double* out, double* errors);
+
+/// H (rows, m) = rows that are to be predicted times A', for a group made from row products.
 void prediction_products(const RidgeGroup& group, const RowProducts& products,
                          const std::vector<Index>& rows, std::vector<double>& H);
 

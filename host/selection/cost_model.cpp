@@ -177,6 +177,8 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
                          of_all * (at(n) * at(p) + own) + at(threads) * chunk);
     }
     fixed += numbers * sizeof(double);
+    // X'X of all rows, of which folds leave some out, and per response X'y.
+    if (shape.n_folds > 0 && n >= p) fixed += at(p) * at(p) * sizeof(double);
     if (n < p && p <= 4 * n) {
       fixed += (wave + n_weightings - 1) / n_weightings * at(p) * support * sizeof(double);
     }
@@ -202,6 +204,7 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
   response += fits * (96 + at(shape.n_folds) * 16);  // its ResponseResult
   if (shape.n_folds > 0) {
     response += at(shape.n_l1_ratios) * at(n) * 32;  // held-out rows and weights, twice
+    if (shape.any_ridge && n >= p) response += at(p) * sizeof(double);
     if (shape.predictions) response += fits * at(n) * sizeof(double);
   }
   if (shape.own_weights) {

@@ -163,6 +163,14 @@ FAULTS = [
      RELATIONS, "*R04_*active_set*"),
 
     # Screening and bounds
+    ("screening and bounds", "a fold's X'X keeps the rows that it leaves out",
+     "host/engines/ridge_system.cpp",
+     "value = (w * (gram[at(k * p + j)] - value)", "value = (w * (gram[at(k * p + j)])",
+     RIDGE, "*AllRowsButSome*"),
+    ("screening and bounds", "what X'X and X'y of other rows are off by is left out",
+     "host/engines/ridge_system.cpp",
+     "group.left_error = 0.5 *", "group.left_error = 0.0 *",
+     RIDGE, "*AllRowsButSome*"),
     ("screening and bounds", "kept ridge fits are not looked at", "host/engines/ridge_spectrum.cpp",
      "return gap <= kGoal * least_loss;", "return true;",
      RIDGE, "*RidgeCombination*"),

@@ -235,10 +235,10 @@ TEST_P(RidgeSpectrum, DependentUnpenalisedColumnsAreFlagged) {
 }
 
 /// `only`: the one fold to look at, or -1.
-void expect_folds_as_alone(Case c, double tol, Index only = -1) {
-  for (Index i = 0; i < c.n; ++i) c.fold.push_back((i * 7) % 3);
+void expect_folds_as_alone(Case c, double tol, Index only = -1, Index n_folds = 3) {
+  for (Index i = 0; i < c.n; ++i) c.fold.push_back((i * 7) % n_folds);
   const Solved solved = solve(c);
-  for (Index f = 0; f < 3; ++f) {
+  for (Index f = 0; f < n_folds; ++f) {
     if (only >= 0 && f != only) continue;
     std::vector<double> weight = all_weights(c);
     for (Index i = 0; i < c.n; ++i) {
@@ -286,6 +286,24 @@ TEST_P(RidgeSpectrum, FoldsEqualFittingTheirRowsAlone) {
     c.intercept = false;
     expect_folds_as_alone(c, 1e-11);
   }
+}
+
+// So many folds that products with all rows pay, of which those with a fold's are what is left.
+TEST_P(RidgeSpectrum, FoldsThatAreAllRowsButSome) {
+  Case c = with_lambdas(random_case(45, 6, 3, 37), {50.0, 1.0, 1e-2, 1e-6});
+  expect_folds_as_alone(c, 1e-11, -1, 5);
+  c.standardize = true;
+  c.v = {1.0, 0.5, 2.0, 1.0, 3.0, 0.7};
+  expect_folds_as_alone(c, 1e-11, -1, 5);
+  c.intercept = false;
+  expect_folds_as_alone(c, 1e-11, -1, 6);
+  // Rows 0, 5, ... outweigh what is left without them by 1e7: its bound leaves fits open.
+  for (Index i = 0; i < c.n; i += 5) {
+    for (Index j = 0; j < c.p; ++j) c.X[at(j * c.n + i)] *= 1e7;
+  }
+  c.standardize = false;
+  c.lambda = {1e-1};
+  expect_folds_as_alone(c, 1e-11, 0, 5);
 }
 
 // So many lambdas that most held-out predictions follow from those of others; lambda = 0 never
@@ -816,6 +834,75 @@ TEST(RidgeProducts, PartsOfOneMatrixAreWithinTheirError) {
       for (Index i = 0; i < own.m; ++i) of_row[at(i)] += a[i] * row[at(j)] / own.root[at(j)];
     }
     for (Index i = 0; i < own.m; ++i) EXPECT_NEAR(products_of_row[at(i)], of_row[at(i)], 1e-12);
+  }
+}
+
+// The same of a fold with more rows than columns, A'A and A'y from those of all rows.
+TEST(RidgeProducts, AllRowsButSomeAreWithinTheirError) {
+  for (const bool intercept : {true, false}) {
+    Case c = random_case(60, 11, 3, 38);
+    c.intercept = intercept;
+    for (Index j = 0; j < c.p; ++j) c.v.push_back(0.3 + 0.1 * static_cast<double>(j % 7));
+    for (Index i = 0; i < c.n; ++i) c.fold.push_back(i % 4);
+    c.lambda = {1.0};
+    const Stage s = set_up(c, 1);
+    const Problem* const fold = &s.problems[at(c.n_responses)];
+    ASSERT_TRUE(all_but_some_suffice(*s.columns, *fold->rows, *fold->penalties));
+    s.columns->build_all(*s.pool);
+    const double* X = s.columns->matrix();
+    std::vector<double> gram(at(c.p * c.p)), products(at(c.p * c.n_responses));
+    for (Index j = 0; j < c.p; ++j) {
+      for (Index i = 0; i < c.n; ++i) {
+        for (Index k = 0; k < c.p; ++k) gram[at(k * c.p + j)] += X[j * c.n + i] * X[k * c.n + i];
+        for (Index r = 0; r < c.n_responses; ++r) {
+          products[at(r * c.p + j)] += X[j * c.n + i] * fold[r].y->value[at(i)];
+        }
+      }
+    }
+    const RidgeGroup own = make_ridge_group(*s.columns, *fold->rows, *fold->penalties, intercept);
+    const RidgeGroup part =
+        make_ridge_group(*s.columns, *fold->rows, *fold->penalties, intercept, gram);
+    EXPECT_EQ(part.root, own.root);
+    ASSERT_EQ(part.m, own.m);
+    const double* A = own.system.A.data();
+    const auto product = [&](const double* a, const double* b) {
+      Real sum = 0.0L;
+      for (Index i = 0; i < own.m; ++i) sum += static_cast<Real>(a[i]) * b[i];
+      return sum;
+    };
+    Real off = 0.0L, trace = 0.0L;
+    for (Index j = 0; j < c.p; ++j) {
+      trace += product(A + j * own.m, A + j * own.m);
+      for (Index k = 0; k < c.p; ++k) {
+        const Real d = part.system.K[at(k * c.p + j)] - product(A + j * own.m, A + k * own.m);
+        off += d * d;
+      }
+    }
+    EXPECT_LE(static_cast<double>(std::sqrt(off)), part.system.K_error);
+    EXPECT_GE(static_cast<double>(std::sqrt(off)), 1e-4 * part.system.K_error);
+    EXPECT_LE(part.system.K_error, 1e-12 * static_cast<double>(trace));
+
+    std::vector<double> out(at(c.p * c.n_responses)), errors(at(c.n_responses)), y(at(own.m));
+    std::vector<const Problem*> problems;
+    std::vector<const double*> whole;
+    for (Index r = 0; r < c.n_responses; ++r) {
+      problems.push_back(fold + r);
+      whole.push_back(products.data() + r * c.p);
+    }
+    response_products(part, problems, whole, out.data(), errors.data());
+    for (Index r = 0; r < c.n_responses; ++r) {
+      weighted_response(own, fold[r], y.data(), nullptr);
+      Real squares = 0.0L;
+      for (Index j = 0; j < c.p; ++j) {
+        const Real d = out[at(r * c.p + j)] - product(A + j * own.m, y.data());
+        squares += d * d;
+      }
+      const double error = static_cast<double>(std::sqrt(squares));
+      EXPECT_LE(error, errors[at(r)]);
+      EXPECT_GE(error, 1e-4 * errors[at(r)]);
+      const double size = static_cast<double>(std::sqrt(trace * product(y.data(), y.data())));
+      EXPECT_LE(errors[at(r)], 1e-12 * size);
+    }
   }
 }
 
