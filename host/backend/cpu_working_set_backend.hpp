@@ -116,6 +116,8 @@ class GramBackend final : public WorkingSetBackend {
   std::vector<Index> features_outside() const;
   /// Violators outside the matrix at a few candidates.
   std::vector<Index> look();
+  /// Those of its violators that its solution with all of them would probably have.
+  std::vector<Index> likely_to_enter(const Candidate& candidate, std::vector<Index> features) const;
   /// Proves or measures candidates from `first` on, and that features outside the matrix are
   /// inactive there; those that may not be.
   std::vector<Index> close(std::size_t first);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "backend/blas.hpp"
@@ -24,13 +25,17 @@ constexpr Index kMeasuredTogether = 12;
 // the next stretch; at the start of a path, where correlations still hold everything that is to be
 // explained, no more than this part of all.
 constexpr double kLikely = 1.5;
-constexpr Index kFirstPart = 8;
+constexpr Index kFirstPart = 16;
 // A look is at about as many candidates, of stretches of at least kLooksFrom.
 constexpr std::size_t kLookedAt = 4;
 constexpr Index kLooksFrom = 12;
 // A fit between two measured ones is not measured if its fitted values are no farther from a
 // combination of theirs than this share of what the typical column may have with a residual.
 constexpr double kNear = 0.05;
+// Rows for each feature from which it is guessed who will enter, where they are a small part of
+// all.
+constexpr Index kSampleRows = 24;
+constexpr Index kLeastSampleStep = 4;
 
 // Of proven numbers: covers products of roundings, and of norms and P0 that are themselves rounded.
 constexpr double kRoundUp = 1.001;
@@ -113,9 +118,9 @@ void GramBackend::load(std::span<const Index>, std::span<const Problem* const> p
   }
   std::vector<double> xty(at(p));
   whole_.resize(at(n));
-  for (Index j = 0; j < p; ++j) {
-    xty[at(j)] = dot_in_chunks(n, rows.read(columns_, j, whole_.data()), z.data());
-  }
+  std::vector<Index> all(at(p));
+  std::iota(all.begin(), all.end(), Index{0});
+  rows.dots(columns_, all, z.data(), xty.data());
   for (Index i = 0; i < n; ++i) whole_[at(i)] = problem_->y->value[at(i)] - problem_->y_mean;
   const double y_squares = dot_in_chunks(n, whole_.data(), z.data());
   response_norm_ = std::sqrt(y_squares);
@@ -539,7 +544,39 @@ std::vector<Index> GramBackend::look() {
     violators.resize(at(growth));
     ++n_looks_;
   }
-  return features_of(violators);
+  return likely_to_enter(*chosen.front(), features_of(violators));
+}
+
+// The path's problem at the candidate with products of a sample of rows, whose X'Wy is such that
+// the candidate has the correlations it really has: an error in a product counts as much as
+// coefficients will move.
+std::vector<Index> GramBackend::likely_to_enter(const Candidate& candidate,
+                                                std::vector<Index> features) const {
+  std::vector<Index> all = gram_->features;
+  all.insert(all.end(), features.begin(), features.end());
+  const auto n_rows = static_cast<Index>(problem_->rows->rows.size());
+  const Index every = n_rows / (kSampleRows * static_cast<Index>(all.size()));
+  if (every < kLeastSampleStep) return features;
+  GramMatrix sample(problem_->rows, gram_->stride());
+  extend(columns_, {&sample, 1}, all, *pool_, every);
+  std::vector<double> xty = candidate.c;
+  for (const Index j : features) xty.push_back(last_correlation_[at(j)]);
+  for (std::size_t q = 0; q < all.size(); ++q) {
+    const double* column = sample.column(static_cast<Index>(q));
+    for (const auto& [j, b] : candidate.coef) xty[q] += b * column[sample.place[at(j)]];
+  }
+  GramProducts products(sample, std::move(xty), response_norm_);
+  ActiveSet solver(columns_, *problem_, products, nullptr);
+  const double lambda = problem_->lambda[at(candidate.lambda_index)];
+  solver.go_back(candidate.coef, lambda);
+  solver.solve(lambda, all, max_iterations_);
+  const SparseCoef coef = solver.coef();
+  const auto left_out = [&](Index j) {
+    return std::none_of(coef.begin(), coef.end(),
+                        [j](const auto& term) { return term.first == j; });
+  };
+  std::erase_if(features, left_out);
+  return features;
 }
 
 std::vector<Index> GramBackend::close(std::size_t first) {

@@ -75,7 +75,7 @@ void GramRows::weigh(Index first, Index m, Index j, double* out) {
 }
 
 void extend(const Columns& columns, std::span<GramMatrix> grams, std::span<const Index> features,
-            const ThreadPool& pool) {
+            const ThreadPool& pool, Index every) {
   const Index old = grams.front().size();
   const Index size = old + static_cast<Index>(features.size());
   struct Task {
@@ -103,21 +103,27 @@ void extend(const Columns& columns, std::span<GramMatrix> grams, std::span<const
     const Index ld = gram.stride();
     const std::span<const Index> order(gram.features);
     GramRows source(columns, *gram.rows);
+    Index n_read = 0;
+    for (Index first = 0; first < source.n_rows(); first += every * kGramRows) {
+      n_read += std::min(kGramRows, source.n_rows() - first);
+    }
+    const double scale =
+        source.scale() * static_cast<double>(source.n_rows()) / static_cast<double>(n_read);
     double* sums = gram.values.get() + across * ld + down;
     const auto left = std::make_unique_for_overwrite<double[]>(at(kGramRows * width));
     const auto right = std::make_unique_for_overwrite<double[]>(at(kGramRows * height));
-    for (Index first = 0; first < source.n_rows(); first += kGramRows) {
+    for (Index first = 0; first < source.n_rows(); first += every * kGramRows) {
       const Index m = std::min(kGramRows, source.n_rows() - first);
       const double beta = first == 0 ? 0.0 : 1.0;
       const GramRows::Block x =
           source.read(first, m, order.subspan(at(across), at(width)), left.get());
       if (across == down) {
-        blas::syrk_lower(width, m, source.scale(), x.values, x.stride, beta, sums, ld);
+        blas::syrk_lower(width, m, scale, x.values, x.stride, beta, sums, ld);
       } else {
         const GramRows::Block z =
             source.read(first, m, order.subspan(at(down), at(height)), right.get());
-        blas::gemm(true, false, height, width, m, source.scale(), z.values, z.stride, x.values,
-                   x.stride, beta, sums, ld);
+        blas::gemm(true, false, height, width, m, scale, z.values, z.stride, x.values, x.stride,
+                   beta, sums, ld);
       }
     }
   });

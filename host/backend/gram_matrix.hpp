@@ -74,9 +74,10 @@ class GramRows {
 };
 
 /// Lets features in that are not yet there, the same into each matrix; their products are computed
-/// from X. Parallel over matrices and blocks.
+/// from X. Parallel over matrices and blocks. Only every so many-th chunk of rows is read, and
+/// stands for all.
 void extend(const Columns& columns, std::span<GramMatrix> grams, std::span<const Index> features,
-            const ThreadPool& pool);
+            const ThreadPool& pool, Index every = 1);
 
 /// X'WX of all features for each weighting.
 std::vector<GramMatrix> make_gram_matrices(

@@ -12,11 +12,15 @@ namespace thresher {
 namespace {
 
 constexpr Index kParts = 4;
+// Long enough to be read from memory at nearly its speed; covered features at a time so that they
+// stay in the cache.
+constexpr Index kPassRows = 4096;
+constexpr Index kPassColumns = 64;
 // Rows summed in float before the sum joins one in double: few, because the bound of the rounding
 // decides how many features cannot be told from violators.
 constexpr Index kFloatRows = 256;
-// Outside features at a time: 1,024 rows of them in float stay in the cache.
-constexpr Index kFloatColumns = 128;
+// Outside features at a time.
+constexpr Index kFloatColumns = 16;
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -37,11 +41,11 @@ class PassPart {
     sums.squares.assign(at(m), 0.0);
     if (request.want_covered) sums.covered.assign(at(n_covered * m), 0.0);
     sums.outside.assign(request.outside.size() * at(m), 0.0);
-    const Index width = std::min(kGramBlock, n_covered);
-    x_ = std::make_unique_for_overwrite<double[]>(at(kGramRows * width));
-    r_ = std::make_unique_for_overwrite<double[]>(at(kGramRows * m));
-    z_ = std::make_unique_for_overwrite<float[]>(at(kGramRows * m));
-    x_float_ = std::make_unique_for_overwrite<float[]>(at(kGramRows * kFloatColumns));
+    const Index width = std::min(kPassColumns, n_covered);
+    x_ = std::make_unique_for_overwrite<double[]>(at(kPassRows * width));
+    r_ = std::make_unique_for_overwrite<double[]>(at(kPassRows * m));
+    z_ = std::make_unique_for_overwrite<float[]>(at(kPassRows * m));
+    x_float_ = std::make_unique_for_overwrite<float[]>(at(kPassRows * kFloatColumns));
     products_ = std::make_unique_for_overwrite<float[]>(at(kFloatColumns * m));
   }
 
@@ -61,8 +65,8 @@ class PassPart {
       std::copy_n(request_.response.data() + first, m, r_.get() + c * m);
     }
     GramRows::Block x{};
-    for (Index j = 0; j < n_covered; j += kGramBlock) {
-      const Index width = std::min(kGramBlock, n_covered - j);
+    for (Index j = 0; j < n_covered; j += kPassColumns) {
+      const Index width = std::min(kPassColumns, n_covered - j);
       x = source_.read(first, m, request_.covered.subspan(at(j), at(width)), x_.get());
       blas::gemm(false, false, m, count, width, -1.0, x.values, x.stride, request_.coef.data() + j,
                  n_covered, 1.0, r_.get(), m);
@@ -72,9 +76,9 @@ class PassPart {
       sums.squares[at(c)] += source_.scale() * simd().dot(m, r, r);
     }
     if (!request_.want_covered) return;
-    for (Index j = 0; j < n_covered; j += kGramBlock) {
-      const Index width = std::min(kGramBlock, n_covered - j);
-      if (n_covered > kGramBlock) {
+    for (Index j = 0; j < n_covered; j += kPassColumns) {
+      const Index width = std::min(kPassColumns, n_covered - j);
+      if (n_covered > kPassColumns) {
         x = source_.read(first, m, request_.covered.subspan(at(j), at(width)), x_.get());
       }
       blas::gemm(true, false, width, count, m, source_.scale(), x.values, x.stride, r_.get(), m,
@@ -122,13 +126,13 @@ void add(std::vector<double>& sum, const std::vector<double>& part) {
 PassResult read_through(const Columns& columns, const RowWeighting& rows,
                         const PassRequest& request, const ThreadPool& pool) {
   const auto n_rows = static_cast<Index>(rows.rows.size());
-  const Index n_chunks = (n_rows + kGramRows - 1) / kGramRows;
+  const Index n_chunks = (n_rows + kPassRows - 1) / kPassRows;
   const Index n_parts = std::min(kParts, n_chunks);
   std::vector<PassResult> parts(at(n_parts));
   pool.run(n_parts, [&](Index t, int) {
     PassPart part(columns, rows, request);
     for (Index k = t * n_chunks / n_parts; k < (t + 1) * n_chunks / n_parts; ++k) {
-      part.read(k * kGramRows, std::min(kGramRows, n_rows - k * kGramRows));
+      part.read(k * kPassRows, std::min(kPassRows, n_rows - k * kPassRows));
     }
     parts[at(t)] = std::move(part.sums);
   });

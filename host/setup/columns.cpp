@@ -114,8 +114,10 @@ double round_up(double value) {
   return value * (1.0 + 1e-10);  // far above the rounding of a sum of squares, far below any bound
 }
 
-// Columns whose products are formed together.
+// Columns whose products are formed together, and rows: summed in at least four places, so that no
+// number passes through more additions than in a Gram matrix (GramBackend::load_proven).
 constexpr std::size_t kAtOnce = 64;
+constexpr Index kDotRows = 2048;
 
 // max|xhat| >= 2^kLeastRange keeps half precision away from its subnormals.
 constexpr int kLeastRange = -4;
@@ -328,10 +330,20 @@ void Columns::dots(std::span<const Index> features, const double* z, double* out
             }
           }
           double sums[kAtOnce];
-          simd().dots(n_, kept, static_cast<Index>(n_kept), z, sums);
-          for (std::size_t k = 0; k < n_kept; ++k) out[place[k]] = sums[k];
-          centred_dots(n_, given, mean, scale, static_cast<Index>(n_given), z, sums);
-          for (std::size_t k = 0; k < n_given; ++k) out[place[kAtOnce - 1 - k]] = sums[k];
+          for (std::size_t k = first; k < last; ++k) out[k] = 0.0;
+          for (Index row = 0; row < n_; row += kDotRows) {
+            const Index m = std::min(kDotRows, n_ - row);
+            simd().dots(m, kept, static_cast<Index>(n_kept), z + row, sums);
+            for (std::size_t k = 0; k < n_kept; ++k) {
+              out[place[k]] += sums[k];
+              kept[k] += m;
+            }
+            centred_dots(m, given, mean, scale, static_cast<Index>(n_given), z + row, sums);
+            for (std::size_t k = 0; k < n_given; ++k) {
+              out[place[kAtOnce - 1 - k]] += sums[k];
+              given[k] += m;
+            }
+          }
         }
       },
       X_);
