@@ -18,6 +18,8 @@ constexpr std::size_t kEntrantShare = 8;
 // Relative to G_jj + e_j: below it the entrant depends on the active columns. Rounding leaves about
 // k eps = 1e-13 of a pivot; at 1e-10 paths on the meats spectra cycled among null moves.
 constexpr double kTinyPivot = 1e-12;
+// With Gram rows in single precision, good to some 1e-9, pivots have to be far from rounding.
+constexpr double kSafePivot = 1e-4;
 // |h_j| needs no further refinement below this share of a_j, or where the h_j^2 / (2 e_j), which is
 // what they add to the gap, make up this relative gap.
 constexpr double kStationary = 1e-12;
@@ -223,7 +225,7 @@ Index ActiveSet::enter(const std::vector<Index>& features, const std::vector<dou
   const Index count = static_cast<Index>(features.size());
   const Index ld = k + count;
   gram_of_entrants_.resize(at(ld * count));
-  products_.enter(features, gram_of_entrants_.data(), ld);
+  if (!products_.enter(features, gram_of_entrants_.data(), ld, may_round_)) is_rounded_ = true;
   const Index stride = (k + 7) / 8 * 8;  // each column on a cache line
   solved_.resize(at(stride * count));
   std::vector<double*> columns(at(count));
@@ -249,6 +251,12 @@ Index ActiveSet::enter(const std::vector<Index>& features, const std::vector<dou
     const Index j = features[at(c)];
     const double whole = row.back() + entrant_e(j, lambda);
     const double pivot = whole - known[c] - factor_.forward_rest(l, k);
+    if (is_rounded_ && !(pivot > kSafePivot * whole)) {
+      // In double from here on. What is left of the group waits for its next turn.
+      for (Index left = count; left > c; --left) products_.leave(k + left - 1);
+      insist_on_double();
+      return n_entered > 0 ? n_entered : enter(features, g, lambda);
+    }
     if (pivot > kTinyPivot * whole) {
       append_row(j, g[at(c)], row, pivot, l, lambda);
       kept.push_back(c);
@@ -297,7 +305,7 @@ bool ActiveSet::enter_dependent(Index j, double g, const std::vector<double>& gr
   drop(std::span(&hit, 1));
   std::vector<double> again(active_.size() + 1), l;
   const Index entrant[1] = {j};
-  products_.enter(entrant, again.data(), static_cast<Index>(again.size()));
+  products_.enter(entrant, again.data(), static_cast<Index>(again.size()), false);
   const double whole = row.back() + entrant_e(j, lambda);
   const double pivot = std::max(whole - factor_.forward_row(row.data(), l), kTinyPivot * whole);
   append_row(j, sign, row, pivot, l, lambda);
@@ -311,7 +319,7 @@ void ActiveSet::start_from(const SparseCoef& start, double lambda) {
     // A dependent column would move the others: it is left out, the path finds it again.
     const std::vector<Index> one = {j};
     std::vector<double> gram(active_.size() + 1), l;
-    products_.enter(one, gram.data(), static_cast<Index>(gram.size()));
+    products_.enter(one, gram.data(), static_cast<Index>(gram.size()), false);
     const double whole = gram.back() + entrant_e(j, lambda);
     const double pivot = whole - factor_.forward_row(gram.data(), l);
     if (pivot > kTinyPivot * whole) {
@@ -514,7 +522,12 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
       break;
     }
     if (precision == kFine) {
-      if (refinements >= kRefinements || !(worst < 0.5 * last_worst)) break;
+      if (refinements >= kRefinements || !(worst < 0.5 * last_worst)) {
+        if (!is_rounded_) break;
+        insist_on_double();
+        stationarity(h);
+        refinements = 0;
+      }
       last_worst = worst;
       ++refinements;
     }
@@ -536,10 +549,17 @@ void ActiveSet::restore_factor() {
   enter_as_one();
 }
 
+void ActiveSet::insist_on_double() {
+  may_round_ = false;
+  for (auto k = active_.size(); k > 0; --k) products_.leave(static_cast<Index>(k) - 1);
+  enter_as_one();
+}
+
 void ActiveSet::enter_as_one() {
   const auto k = static_cast<Index>(active_.size());
   std::vector<double> gram(at(k * k));
-  products_.enter(active_, gram.data(), k);
+  products_.enter(active_, gram.data(), k, false);
+  is_rounded_ = false;
   gram_.clear();
   for (Index c = 0; c < k; ++c) {
     gram_.emplace_back(gram.begin() + c * k, gram.begin() + c * k + c + 1);

@@ -84,6 +84,8 @@ class ActiveSet {
   void read_again();
   /// Tells the products of all active features, and factors.
   void enter_as_one();
+  /// Products of active features to rounding, from now on.
+  void insist_on_double();
   bool row_space_pays(double lambda, const std::vector<Index>& working_set) const;
   Outcome solve_in_row_space(double lambda, const std::vector<Index>& working_set,
                              Index max_iterations);
@@ -121,6 +123,8 @@ class ActiveSet {
   PackedCholesky factor_;                  // of X_A' W X_A + diag(e_in_factor_)
   std::vector<double> e_in_factor_;
   bool factor_is_exact_ = true;  // e_in_factor_ is e_
+  bool may_round_ = true;        // Gram rows may come in single precision (docs/decisions/0014)
+  bool is_rounded_ = false;      // some did
   // Scratch that is kept, because fresh pages are slow.
   std::vector<double> whole_matrix_;
   AlignedDoubles gram_of_entrants_, solved_;

@@ -8,6 +8,10 @@
 namespace thresher {
 namespace {
 
+// Bytes of active columns from which products in single precision pay, although each lambda then
+// takes one step more: columns in the cache are read fast enough.
+constexpr std::size_t kRoundedFrom = std::size_t{64} << 20;
+
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
@@ -34,29 +38,55 @@ ResidualProducts::ResidualProducts(const Columns& columns, const Problem& proble
 }
 
 void ResidualProducts::append(std::span<const Index> features) {
+  const std::size_t k = active_.size();
   for (const Index j : features) {
     if (free_.empty()) {
+      free_.push_back(static_cast<Index>(store_.size()));
       store_.emplace_back(row_.size());
-      free_.push_back(store_.back().data());
     }
-    double* local = free_.back();
+    place_.push_back(free_.back());
     free_.pop_back();
+    double* local = store_[at(place_.back())].data();
     problem_.rows->centred_column(columns_, j, whole_.data());
     for (std::size_t t = 0; t < n_weighted_; ++t) local[t] = sqrt_w_[t] * whole_[at(row_[t])];
     for (std::size_t t = n_weighted_; t < row_.size(); ++t) local[t] = whole_[at(row_[t])];
     active_.push_back(local);
   }
+  if (rounded_) rounded_->put(std::span(place_).subspan(k), active_.data() + k);
 }
 
-void ResidualProducts::enter(std::span<const Index> features, double* gram, Index ld) {
+std::size_t ResidualProducts::bytes(Index n_rows, Index n_active) {
+  const std::size_t values = at(n_rows) * at(n_active);
+  const std::size_t in_double = values * sizeof(double);
+  return in_double + (in_double >= kRoundedFrom ? values * sizeof(float) : 0);
+}
+
+bool ResidualProducts::enter(std::span<const Index> features, double* gram, Index ld,
+                             bool may_round) {
   const std::size_t k = active_.size();
+  may_round = may_round && k * n_weighted_ * sizeof(double) >= kRoundedFrom;
+  if (!may_round) {
+    rounded_.reset();
+  } else if (!rounded_) {
+    rounded_ = std::make_unique<FloatColumns>(n_rows());
+    rounded_->put(place_, active_.data());
+  }
   append(features);
-  cross_in_blocks(n_rows(), active_.data(), static_cast<Index>(active_.size()), active_.data() + k,
-                  static_cast<Index>(features.size()), gram, ld);
+  if (!may_round) {
+    cross_in_blocks(n_rows(), active_.data(), static_cast<Index>(active_.size()),
+                    active_.data() + k, static_cast<Index>(features.size()), gram, ld);
+    return true;
+  }
+  rounded_->cross(place_, static_cast<Index>(k), gram, ld);
+  for (std::size_t m = k; m < active_.size(); ++m) {
+    gram[at(ld) * (m - k) + m] = simd().dot(n_rows(), active_[m], active_[m]);
+  }
+  return false;
 }
 
 void ResidualProducts::leave(Index position) {
-  free_.push_back(active_[at(position)]);
+  free_.push_back(place_[at(position)]);
+  place_.erase(place_.begin() + position);
   active_.erase(active_.begin() + position);
 }
 
@@ -110,13 +140,14 @@ void ResidualProducts::residual(std::vector<double>& r) const {
 GramProducts::GramProducts(const GramMatrix& gram, std::vector<double> xty, double response_norm)
     : gram_(gram), xty_(std::move(xty)), response_norm_(response_norm), c_(xty_) {}
 
-void GramProducts::enter(std::span<const Index> features, double* gram, Index ld) {
+bool GramProducts::enter(std::span<const Index> features, double* gram, Index ld, bool) {
   for (const Index j : features) active_.push_back(gram_.place[at(j)]);
   for (std::size_t c = 0; c < features.size(); ++c) {
     const double* column = gram_.column(gram_.place[at(features[c])]);
     double* out = gram + static_cast<Index>(c) * ld;
     for (std::size_t k = 0; k < active_.size(); ++k) out[k] = column[active_[k]];
   }
+  return true;
 }
 
 void GramProducts::leave(Index position) { active_.erase(active_.begin() + position); }

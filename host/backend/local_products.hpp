@@ -1,9 +1,11 @@
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "backend/aligned.hpp"
+#include "backend/float_columns.hpp"
 #include "backend/gram_matrix.hpp"
 #include "setup/problem.hpp"
 
@@ -17,8 +19,9 @@ class LocalProducts {
   virtual ~LocalProducts() = default;
 
   /// Appends features to the active list. gram[c * ld + k] = <x_k, x_new_c> for k over the old
-  /// active features, then the new ones; ld >= n_active after the call.
-  virtual void enter(std::span<const Index> features, double* gram, Index ld) = 0;
+  /// active features, then the new ones; ld >= n_active after the call. Returns false if products
+  /// of different columns are rounded to single precision, which only `may_round` allows.
+  virtual bool enter(std::span<const Index> features, double* gram, Index ld, bool may_round) = 0;
   virtual void leave(Index position) = 0;
 
   /// r for the active coefficients `coef`, computed from the data, not updated.
@@ -31,17 +34,22 @@ class LocalProducts {
   virtual double weighted_residual_norm() const = 0;
 };
 
-/// Through columns: r is kept on all rows, also held-out ones. Cost of set_coef: n * n_active.
+/// Through columns: r is kept on all rows, also held-out ones. Cost of set_coef: n * n_active. From
+/// 64 MB of active columns on, products of entrants come from copies in single precision, if they
+/// may.
 class ResidualProducts final : public LocalProducts {
  public:
   ResidualProducts(const Columns& columns, const Problem& problem);
 
-  void enter(std::span<const Index> features, double* gram, Index ld) override;
+  bool enter(std::span<const Index> features, double* gram, Index ld, bool may_round) override;
   void leave(Index position) override;
   void set_coef(std::span<const double> coef) override;
   void gradient_active(double* g) override;
   void gradient(std::span<const Index> features, double* g) override;
   double weighted_residual_norm() const override { return z_norm_; }
+
+  /// Bytes of that many active columns.
+  static std::size_t bytes(Index n_rows, Index n_active);
 
   /// enter() without the products.
   void append(std::span<const Index> features);
@@ -68,10 +76,12 @@ class ResidualProducts final : public LocalProducts {
   AlignedDoubles r_;
   std::vector<double> z_;  // (n) w o r
   double z_norm_ = 0.0;
-  std::vector<AlignedDoubles> store_;  // one local column each
-  std::vector<double*> free_;
-  std::vector<double*> active_;  // in the order of the active list
-  std::vector<double> whole_;    // (n) scratch
+  std::vector<AlignedDoubles> store_;      // one local column each
+  std::vector<Index> free_;                // places in store_
+  std::vector<Index> place_;               // of the active columns, in the order of the active list
+  std::vector<double*> active_;            // the columns there
+  std::unique_ptr<FloatColumns> rounded_;  // the same places, once they pay
+  std::vector<double> whole_;              // (n) scratch
 };
 
 /// Through X'WX and X'Wy, for n much larger than p, of the features that are in the matrix. Cost of
@@ -81,7 +91,7 @@ class GramProducts final : public LocalProducts {
   /// xty: in the order of gram.features. `gram` is borrowed.
   GramProducts(const GramMatrix& gram, std::vector<double> xty, double response_norm);
 
-  void enter(std::span<const Index> features, double* gram, Index ld) override;
+  bool enter(std::span<const Index> features, double* gram, Index ld, bool may_round) override;
   void leave(Index position) override;
   void set_coef(std::span<const double> coef) override;
   void gradient_active(double* g) override;

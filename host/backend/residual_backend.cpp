@@ -95,7 +95,8 @@ std::size_t ResidualBackend::slot_bytes(Index n_samples, Index n_features, Index
   const std::size_t n = at(n_samples), p = at(n_features), m = at(look_ahead);
   const std::size_t support = std::min(n, p);
   return m * (p * sizeof(float) + 2 * n * sizeof(double) + support * 2 * 16) +
-         p * (sizeof(float) + sizeof(double) + 2) + support * n * sizeof(double) +
+         p * (sizeof(float) + sizeof(double) + 2) +
+         ResidualProducts::bytes(n_samples, static_cast<Index>(support)) +
          support * support * sizeof(double);
 }
 

@@ -74,6 +74,9 @@ struct Simd {
   /// kMaxRightSides, in float, blocks of kRowBlock rows.
   void (*correlate_panel)(Index n, const std::uint16_t* panel, Index m, const float* z, float* c,
                           Index ldc);
+  /// The same of a panel in single precision.
+  void (*correlate_floats)(Index n, const float* panel, Index m, const float* z, float* c,
+                           Index ldc);
 };
 
 const Simd& simd();

@@ -103,6 +103,9 @@ inline Floats halves_to_floats(const std::uint16_t* p) {
 #endif
 }
 
+inline Floats load_floats(const std::uint16_t* p) { return halves_to_floats(p); }
+inline Floats load_floats(const float* p) { return *reinterpret_cast<const Floats*>(p); }
+
 template <class T>
 ColumnScan scan(Index n, const T* x, const std::uint8_t* counts) {
   double sums[4] = {0, 0, 0, 0};
@@ -519,9 +522,8 @@ double to_half(Index n, const double* x, std::uint16_t* out) {
 constexpr Index kVectors = kPanel / kFloats;
 constexpr Index kRegisterBlock = kBytes == 64 ? kMaxRightSides : kBytes == 32 ? 2 : 1;
 
-template <Index M>
-void correlate_rows(Index n, const std::uint16_t* panel, Index m, const float* z, float* c,
-                    Index ldc) {
+template <Index M, class T>
+void correlate_rows(Index n, const T* panel, Index m, const float* z, float* c, Index ldc) {
   Floats sum[static_cast<std::size_t>(M)][kVectors] = {};
   for (Index first = 0; first < n; first += kRowBlock) {
     const Index last = first + kRowBlock < n ? first + kRowBlock : n;
@@ -531,7 +533,7 @@ void correlate_rows(Index n, const std::uint16_t* panel, Index m, const float* z
       Floats x[kVectors];
 #pragma GCC unroll 8
       for (Index v = 0; v < kVectors; ++v) {
-        x[v] = halves_to_floats(panel + i * kPanel + v * kFloats);
+        x[v] = load_floats(panel + i * kPanel + v * kFloats);
       }
 #pragma GCC unroll 12
       for (Index b = 0; b < M; ++b) {
@@ -550,9 +552,9 @@ void correlate_rows(Index n, const std::uint16_t* panel, Index m, const float* z
   }
 }
 
-template <Index M>
-void correlate_block(Index count, Index n, const std::uint16_t* panel, Index m, const float* z,
-                     float* c, Index ldc) {
+template <Index M, class T>
+void correlate_block(Index count, Index n, const T* panel, Index m, const float* z, float* c,
+                     Index ldc) {
   if (count >= M) {
     correlate_rows<M>(n, panel, m, z, c, ldc);
   } else if constexpr (M > 1) {
@@ -560,9 +562,17 @@ void correlate_block(Index count, Index n, const std::uint16_t* panel, Index m, 
   }
 }
 
-void correlate_panel(Index n, const std::uint16_t* panel, Index m, const float* z, float* c,
-                     Index ldc) {
+template <class T>
+void correlate_any(Index n, const T* panel, Index m, const float* z, float* c, Index ldc) {
   for (Index b = 0; b < m; b += kRegisterBlock) {
     correlate_block<kRegisterBlock>(m - b, n, panel, m, z + b, c + b * ldc, ldc);
   }
+}
+
+void correlate_panel(Index n, const std::uint16_t* panel, Index m, const float* z, float* c,
+                     Index ldc) {
+  correlate_any(n, panel, m, z, c, ldc);
+}
+void correlate_floats(Index n, const float* panel, Index m, const float* z, float* c, Index ldc) {
+  correlate_any(n, panel, m, z, c, ldc);
 }
