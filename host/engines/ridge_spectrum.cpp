@@ -42,6 +42,7 @@ constexpr double kUnit = 0.5 * std::numeric_limits<double>::epsilon();  // one r
 constexpr Index kColumnsPerTask = 1024;  // untuned: enough for GEMM, small enough to balance
 constexpr Index kRotatedAtOnce = 8 * kColumnUnit;   // untuned
 constexpr Index kSlotsAtOnce = 2 * kColumnUnit;     // untuned
+constexpr Index kSmallProduct = 1'000'000;          // multiplications; OpenBLAS packs nothing then
 constexpr Index kLambdasAtOnce = 32;                // untuned: three filters each stay in the cache
 constexpr Index kRefinedNumbers = Index{1} << 21;   // held-out predictions of open fits at a time
 constexpr Index kChosenPerTask = kCoefColumns - 1;  // untuned; one more may follow
@@ -374,12 +375,6 @@ Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambd
   std::vector<double> Y(at(m * std::min(padded_columns(slots), kRotatedAtOnce)));
   for (Index begin = 0; begin < slots; begin += kRotatedAtOnce) {
     const Index some = std::min(kRotatedAtOnce, slots - begin), padded = padded_columns(some);
-    for (Index b = 0; b < some; ++b) {
-      double* y = Y.data() + b * m;
-      weighted_response(matrix, problem(out, begin + b), y, out.C.data() + (begin + b) * r);
-      out.yy[at(begin + b)] = simd().dot(m, y, y);
-    }
-    std::fill(Y.begin() + m * some, Y.begin() + m * padded, 0.0);
     std::vector<double> errors(at(padded), 0.0);
     if (but_some) {
       std::vector<const Problem*> problems;
@@ -388,10 +383,18 @@ Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambd
         problems.push_back(&problem(out, begin + b));
         products.push_back(gram_responses_.data() +
                            gram_column_.at(problems.back()->y.get()) * spectrum.size());
+        out.yy[at(begin + b)] = 2.0 * problems.back()->null_loss;
       }
       pad_columns(problems);
       pad_columns(products);
       response_products(matrix, problems, products, Y.data(), errors.data());
+    } else {
+      for (Index b = 0; b < some; ++b) {
+        double* y = Y.data() + b * m;
+        weighted_response(matrix, problem(out, begin + b), y, out.C.data() + (begin + b) * r);
+        out.yy[at(begin + b)] = simd().dot(m, y, y);
+      }
+      std::fill(Y.begin() + m * some, Y.begin() + m * padded, 0.0);
     }
     spectrum.rotate(padded, Y.data(), out.Z.data() + begin * spectrum.size(),
                     out.defect.data() + begin);
@@ -677,8 +680,10 @@ void RidgeRun::predict(const Prepared& prepared, const Run& run, Scratch& scratc
   const Index slots = static_cast<Index>(run.slots.size());
   const RidgeNodes nodes = ridge_nodes(s, run.lambda);
   const Index most =
-      std::clamp<Index>((Index{1} << 20) / std::max<Index>(1, h * nodes.count), 1, kSlotsAtOnce);
+      std::clamp<Index>((Index{1} << 21) / std::max<Index>(1, h * nodes.count), 1, kSlotsAtOnce);
   scratch.predicted.resize(at(h * L));
+  const Index rows =
+      std::max<Index>(1, kSmallProduct / (L * nodes.count) / kColumnUnit) * kColumnUnit;
   std::vector<double> f;
   for (Index first = 0; first < slots; first += most) {
     const Index some = std::min(most, slots - first);
@@ -714,8 +719,11 @@ void RidgeRun::predict(const Prepared& prepared, const Run& run, Scratch& scratc
         use(first + b, products, some * h);
         continue;
       }
-      blas::gemm(false, false, h, L, nodes.count, 1.0, products, some * h, nodes.weight.data(),
-                 nodes.count, 0.0, scratch.predicted.data(), h);
+      for (Index row = 0; row < h; row += rows) {
+        blas::gemm(false, false, std::min(rows, h - row), L, nodes.count, 1.0, products + row,
+                   some * h, nodes.weight.data(), nodes.count, 0.0, scratch.predicted.data() + row,
+                   h);
+      }
       use(first + b, scratch.predicted.data(), h);
     }
   }
