@@ -215,7 +215,7 @@ TEST(GrowingGram, BoundsWhatAFitBetweenMeasuredOnesMayHide) {
 TEST(GrowingGram, ThreadsGiveTheSameBits) {
   Path::Solved solved[2];
   for (int t = 0; t < 2; ++t) {
-    const Path path({"lasso"}, t + 1);
+    const Path path({.name = "many_rows", .rows = 20'000}, t + 1);
     GramMatrix growing(path.problem.rows, Path::kFeatures);
     GramBackend backend(*path.columns, growing, path.pool, Path::kLambdas, 1e-9);
     solved[t] = path.solve(backend);
@@ -284,8 +284,8 @@ TEST(GrowingGram, ASampleStandsForAllRows) {
 
 // Residuals far from 1 must neither lose nor overflow what float holds.
 TEST(GramPass, OutsideCorrelationsAreWithinTheirBound) {
+  const Path path({.name = "many_rows", .weights = true, .rows = 20'000});  // five chunks
   for (const double size : {1.0, 1e-30, 1e-120, 1e120}) {
-    const Path path({.name = "row_weights", .weights = true});
     const RowWeighting& rows = *path.problem.rows;
     GramRows weighed(*path.columns, rows);
     std::vector<double> response, r(at(path.n_rows));
