@@ -10,8 +10,9 @@ namespace thresher::cuda {
 namespace {
 
 constexpr unsigned kChoiceThreads = block_threads(256);  // untuned: no GPU has run this yet
-// As in host/backend/residual_backend.cpp: 20 + 0.1 |support| features beside the strong ones, only
-// those within half of the next threshold, and a floor under the cap of the working set.
+// As in host/backend/residual_backend.cpp for small supports: 20 + 0.1 |support| features beside
+// the strong ones, only those within half of the next threshold, and a floor under the cap of the
+// working set.
 constexpr double kBudget = 20.0;
 constexpr double kBudgetShare = 0.1;
 constexpr double kBudgetFloor = 0.5;
