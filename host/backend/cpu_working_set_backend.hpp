@@ -69,9 +69,9 @@ class ResidualBackend final : public WorkingSetBackend {
 ///
 ///     |x_j' W r - c_j| <= (n + K + 4) u |x_j| (|y| + sum_k |x_k| |b_k|).
 ///
-/// A fit of a growing matrix, or a fold's whose coefficients nobody keeps, needs no residuals where
-/// a bound of this kind on all c_j, and on |r|^2 = |y|^2 - b'(X'Wy + c), proves a gap within the
-/// tolerance (decision 0012): of a fold only those on held-out rows are computed.
+/// A fold's fit whose coefficients nobody keeps needs no pass over X where a bound of this kind on
+/// all c_j, and on |r|^2 = |y|^2 - b'(X'Wy + c), proves a gap within the tolerance (decision 0012):
+/// then only its residuals on held-out rows are computed.
 class GramBackend final : public WorkingSetBackend {
  public:
   /// grams: of all features, for every weighting that will be loaded.
@@ -118,8 +118,8 @@ class GramBackend final : public WorkingSetBackend {
   std::vector<Index> look();
   /// Those of its violators that its solution with all of them would probably have.
   std::vector<Index> likely_to_enter(const Candidate& candidate, std::vector<Index> features) const;
-  /// Proves or measures candidates from `first` on, and that features outside the matrix are
-  /// inactive there; those that may not be.
+  /// Proves of candidates from `first` on that features outside the matrix are
+  /// inactive there; returns those that may not be.
   std::vector<Index> close(std::size_t first);
   void choose_points(std::size_t first, std::span<const Index> outside);
   Between between(const Candidate& low, const Candidate& high, const Candidate& candidate);
@@ -134,7 +134,7 @@ class GramBackend final : public WorkingSetBackend {
   void list_open(const Candidate& candidate, std::size_t first_place,
                  std::vector<Index>& open) const;
   /// Gap and loss without X; false if they cannot be proven close enough.
-  bool prove(Candidate& candidate, const std::vector<double>& c);
+  bool prove(Candidate& candidate);
   void predict_held_out();
   void cover(Index j);  // puts feature j among the columns kept for the closing pass
 

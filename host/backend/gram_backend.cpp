@@ -75,7 +75,7 @@ struct GramBackend::Candidate {
   const double* held_out = nullptr;  // residuals
 };
 
-/// A problem as X'WX and X'Wy tell it, and how far rounding may have moved them.
+/// A fold's problem as X'WX and X'Wy tell it, and how far rounding may have moved them.
 struct GramBackend::Proven {
   std::vector<double> norm;        // (p) weighted, of the column as it is kept
   std::vector<double> mean_error;  // (p) in X'Wy, from the mean of y
@@ -175,9 +175,9 @@ void GramBackend::load_proven(double y_squares) {
   const RowWeighting& rows = *problem_->rows;
   const auto p = at(columns_.n_features());
   Proven& proven = *proven_;
-  const bool of_fold =
-      !problem_->keep_coef && !gram_->held_out.empty() && gram_->held_out == problem_->held_out;
-  proven.usable = (growing_ != nullptr || of_fold) && !problem_->projector && rows.direct.empty();
+  proven.usable = growing_ == nullptr && !problem_->keep_coef && !problem_->projector &&
+                  rows.direct.empty() && !gram_->held_out.empty() &&
+                  gram_->held_out == problem_->held_out;
   if (!proven.usable) return;
   // Means are off by up to (2n + 4) u times the norm: their own sum, and that of the weights.
   const auto n = static_cast<double>(columns_.n_samples());
@@ -201,11 +201,11 @@ void GramBackend::load_proven(double y_squares) {
   }
 }
 
-bool GramBackend::prove(Candidate& candidate, const std::vector<double>& c) {
+bool GramBackend::prove(Candidate& candidate) {
   const Proven& proven = *proven_;
   const double lambda = problem_->lambda[at(candidate.lambda_index)];
-  if (!proven.usable || lambda == 0.0) return false;
-  if (growing_ == nullptr && problem_->wants_coef(candidate.lambda_index)) return false;
+  if (!proven.usable || problem_->wants_coef(candidate.lambda_index) || lambda == 0.0) return false;
+  const std::vector<double>& c = products_->correlations();
   const std::vector<double>& xty = products_->response_products();
   const auto n_terms = static_cast<double>(candidate.coef.size());
   double reach = proven.y_norm;
@@ -218,9 +218,8 @@ bool GramBackend::prove(Candidate& candidate, const std::vector<double>& c) {
   // |r|^2 = |y|^2 - b'(X'Wy + c), and what it may be off by.
   double explained = 0.0, size = proven.y_squares, q_error = proven.y_squares_error;
   for (const auto& [j, b] : candidate.coef) {
-    const std::size_t k = at(gram_->place[at(j)]);
-    explained += b * (xty[k] + c[k]);
-    size += std::fabs(b) * (std::fabs(xty[k]) + std::fabs(c[k]));
+    explained += b * (xty[at(j)] + c[at(j)]);
+    size += std::fabs(b) * (std::fabs(xty[at(j)]) + std::fabs(c[at(j)]));
     q_error += 2.0 * std::fabs(b) * error(at(j));
   }
   const double q = proven.y_squares - explained;
@@ -232,23 +231,20 @@ bool GramBackend::prove(Candidate& candidate, const std::vector<double>& c) {
   const double hat_lambda = problem_->hat_lambda(lambda);
   double s = 1.0;
   open_.clear();
-  for (std::size_t k = 0; k < c.size(); ++k) {
-    const Index j = gram_->features[k];
-    const double largest = std::fabs(c[k]) + error(at(j));
-    const double a = problem_->a_of_hat(j, hat_lambda);
-    if (largest <= a || factors.excluded[at(j)] != 0) continue;
-    open_.push_back(j);
-    if (problem_->e(j, lambda) == 0.0) s = std::min(s, a / largest);
+  for (std::size_t j = 0; j < c.size(); ++j) {
+    const double largest = std::fabs(c[j]) + error(j);
+    const double a = problem_->a_of_hat(static_cast<Index>(j), hat_lambda);
+    if (largest <= a || factors.excluded[j] != 0) continue;
+    open_.push_back(static_cast<Index>(j));
+    if (problem_->e(static_cast<Index>(j), lambda) == 0.0) s = std::min(s, a / largest);
   }
-  std::sort(open_.begin(), open_.end());
   // A term is convex in g: it is largest at an end of what g may be.
   double gap = 0.5 * (1.0 - s) * (1.0 - s) * (q + q_error);
   const auto add = [&](Index j, double b) {
     const double a = problem_->a_of_hat(j, hat_lambda), e = problem_->e(j, lambda);
     GapAt low, high;
-    const double g = c[at(gram_->place[at(j)])];
-    add_term({a, e, b, g - error(at(j))}, s, low);
-    add_term({a, e, b, g + error(at(j))}, s, high);
+    add_term({a, e, b, c[at(j)] - error(at(j))}, s, low);
+    add_term({a, e, b, c[at(j)] + error(at(j))}, s, high);
     gap += std::max(low.value, high.value);
   };
   for (const auto& [j, b] : candidate.coef) add(j, b);
@@ -323,7 +319,7 @@ void GramBackend::solve_working_sets(std::span<const PathBlock> blocks, Index ma
     candidate.outcome.iterations = 0;
     candidate.place = -1;
     solve_candidate(candidate);
-    if (growing_ == nullptr && prove(candidate, products_->correlations())) continue;
+    if (prove(candidate)) continue;
     candidate.c = products_->correlations();
     candidate.place = n_measured_++;
   }
@@ -360,15 +356,20 @@ void GramBackend::list_open(const Candidate& candidate, std::size_t first_place,
 PassResult GramBackend::measure(std::span<Candidate* const> chosen, bool want_covered,
                                 std::span<const Index> outside) {
   const auto m = static_cast<Index>(chosen.size());
-  std::vector<Index> open;
-  for (const Candidate* candidate : chosen) {
+  std::vector<Index> open, covered_then;
+  for (const Index j : covered_) place_[at(j)] = -1;
+  covered_.clear();
+  for (Candidate* candidate : chosen) {
+    open.clear();
     for (const auto& [j, b] : candidate->coef) open.push_back(j);
     if (want_covered) list_open(*candidate, 0, open);
-  }
-  for (const Index j : open) {
-    if (place_[at(j)] >= 0) continue;
-    place_[at(j)] = static_cast<Index>(covered_.size());
-    covered_.push_back(j);
+    for (const Index j : open) {
+      if (place_[at(j)] >= 0) continue;
+      place_[at(j)] = static_cast<Index>(covered_.size());
+      covered_.push_back(j);
+    }
+    candidate->n_covered = covered_.size();
+    covered_then.push_back(static_cast<Index>(covered_.size()));
   }
   const auto n_covered = static_cast<Index>(covered_.size());
   coef_.assign(at(n_covered * m), 0.0);
@@ -382,9 +383,10 @@ PassResult GramBackend::measure(std::span<Candidate* const> chosen, bool want_co
     }
     root_squares.push_back(std::sqrt(std::max(0.0, response_norm_ * response_norm_ - explained)));
   }
-  return read_through(columns_, *problem_->rows,
-                      {weighed_response_, covered_, coef_, root_squares, outside, m, want_covered},
-                      *pool_);
+  return read_through(
+      columns_, *problem_->rows,
+      {weighed_response_, covered_, covered_then, coef_, root_squares, outside, m, want_covered},
+      *pool_);
 }
 
 std::size_t GramBackend::let_in_and_check(std::span<const Index> features, std::size_t first) {
@@ -466,8 +468,7 @@ void GramBackend::choose_points(std::size_t first, std::span<const Index> outsid
   points_.push_back(candidates_[high]);
   while (high > first) {
     std::size_t low = high - 1;
-    const auto proven = [&](std::size_t k) { return candidates_[k].place < 0; };
-    while (low > first && proven(low) && near(low - 1, high)) --low;
+    while (low > first && near(low - 1, high)) --low;
     points_.push_back(candidates_[low]);
     high = low;
   }
@@ -580,19 +581,13 @@ std::vector<Index> GramBackend::likely_to_enter(const Candidate& candidate,
 }
 
 std::vector<Index> GramBackend::close(std::size_t first) {
-  bool want_covered = false;
-  for (std::size_t k = first; k < candidates_.size(); ++k) {
-    Candidate& candidate = candidates_[k];
-    candidate.place = prove(candidate, candidate.c) ? -1 : 0;
-    if (candidate.place >= 0) want_covered = true;
-  }
   const std::vector<Index> outside = features_outside();
   std::vector<Candidate*> chosen;
   Ranked open;
-  for (std::size_t k = first; k < candidates_.size(); ++k) {
+  for (std::size_t k = first; k < candidates_.size() && !points_.empty(); ++k) {
     const std::size_t before = open.size();
-    if (!points_.empty()) list_open_outside(candidates_[k], outside, open);
-    if (open.size() > before || candidates_[k].place >= 0) chosen.push_back(&candidates_[k]);
+    list_open_outside(candidates_[k], outside, open);
+    if (open.size() > before) chosen.push_back(&candidates_[k]);
   }
   std::vector<Index> wanted = features_of(open);
   const bool anew = points_.empty() || 2 * wanted.size() > outside.size();
@@ -606,14 +601,8 @@ std::vector<Index> GramBackend::close(std::size_t first) {
   }
   if (chosen.empty()) return {};
 
-  PassResult told = measure(chosen, want_covered, wanted);
-  const std::size_t n_covered = covered_.size(), n_wanted = wanted.size();
-  for (std::size_t k = 0; k < chosen.size() && want_covered; ++k) {
-    const auto begin = told.covered.begin() + static_cast<std::ptrdiff_t>(k * n_covered);
-    chosen[k]->measured.assign(begin, begin + static_cast<std::ptrdiff_t>(n_covered));
-    if (chosen[k]->place < 0) continue;
-    chosen[k]->sums = {told.squares[k], std::numeric_limits<double>::quiet_NaN()};
-  }
+  PassResult told = measure(chosen, false, wanted);
+  const std::size_t n_wanted = wanted.size();
   open.clear();
   for (std::size_t o = 0; o < n_wanted; ++o) {
     const Index j = wanted[o];
@@ -657,6 +646,16 @@ void GramBackend::measure_and_grow() {
   points_.clear();
   for (; n_looks_ > 0; --n_looks_) take_in(look(), 0);
   for (std::size_t first = 0; first < candidates_.size();) first = take_in(close(first), first);
+
+  // Certificates of all fits as they are in the end.
+  std::vector<Candidate*> all;
+  for (Candidate& candidate : candidates_) all.push_back(&candidate);
+  const PassResult told = measure(all, true, {});
+  for (std::size_t k = 0; k < all.size(); ++k) {
+    const auto begin = told.covered.begin() + static_cast<std::ptrdiff_t>(k * covered_.size());
+    all[k]->measured.assign(begin, begin + static_cast<std::ptrdiff_t>(all[k]->n_covered));
+    all[k]->sums = {told.squares[k], std::numeric_limits<double>::quiet_NaN()};
+  }
 }
 
 void GramBackend::correlate(std::span<const PathBlock>) {

@@ -19,6 +19,11 @@ constexpr Index kPassColumns = 64;
 // Rows summed in float before the sum joins one in double: few, because the bound of the rounding
 // decides how many features cannot be told from violators.
 constexpr Index kFloatRows = 256;
+// Where covered features are asked for: candidates at a time, since early ones use few of the
+// features, and rows of all covered features that the cache holds.
+constexpr Index kTogether = 12;
+constexpr Index kInCache = 1 << 17;
+constexpr Index kLeastRows = 64, kMostRows = 1024;
 // Outside features at a time.
 constexpr Index kFloatColumns = 16;
 
@@ -39,7 +44,22 @@ class PassPart {
     const auto n_covered = static_cast<Index>(request.covered.size());
     const Index m = request.n_candidates;
     sums.squares.assign(at(m), 0.0);
-    if (request.want_covered) sums.covered.assign(at(n_covered * m), 0.0);
+    if (request.want_covered) {
+      sums.covered.assign(at(n_covered * m), 0.0);
+      columns_.resize(at(n_covered));
+      part_.resize(at(n_covered * kTogether));
+      x_ = std::make_unique_for_overwrite<double[]>(at(rows_at_once(request) * n_covered));
+      r_ = std::make_unique_for_overwrite<double[]>(at(rows_at_once(request) * kTogether));
+      for (Index c = 0; c < m; c += kTogether) {
+        const Index together = std::min(kTogether, m - c);
+        for (Index j = 0; j < request.n_covered[at(c + together - 1)]; ++j) {
+          for (Index k = c; k < c + together; ++k) {
+            minus_coef_.push_back(-request.coef[at(k * n_covered + j)]);
+          }
+        }
+      }
+      return;
+    }
     sums.outside.assign(request.outside.size() * at(m), 0.0);
     const Index width = std::min(kPassColumns, n_covered);
     x_ = std::make_unique_for_overwrite<double[]>(at(kPassRows * width));
@@ -49,7 +69,17 @@ class PassPart {
     products_ = std::make_unique_for_overwrite<float[]>(at(kFloatColumns * m));
   }
 
+  static Index rows_at_once(const PassRequest& request) {
+    if (!request.want_covered) return kPassRows;
+    const Index fit = kInCache / std::max<Index>(1, static_cast<Index>(request.covered.size()));
+    return std::clamp(fit / kLeastRows * kLeastRows, kLeastRows, kMostRows);
+  }
+
   void read(Index first, Index m) {
+    if (request_.want_covered) {
+      certify(first, m);
+      return;
+    }
     residuals(first, m);
     if (!request_.outside.empty()) outside(first, m);
   }
@@ -57,33 +87,53 @@ class PassPart {
   PassResult sums;
 
  private:
-  /// r, its squares, and products with covered features.
+  /// r and its squares.
   void residuals(Index first, Index m) {
     const auto n_covered = static_cast<Index>(request_.covered.size());
     const Index count = request_.n_candidates;
     for (Index c = 0; c < count; ++c) {
       std::copy_n(request_.response.data() + first, m, r_.get() + c * m);
     }
-    GramRows::Block x{};
     for (Index j = 0; j < n_covered; j += kPassColumns) {
       const Index width = std::min(kPassColumns, n_covered - j);
-      x = source_.read(first, m, request_.covered.subspan(at(j), at(width)), x_.get());
+      const GramRows::Block x =
+          source_.read(first, m, request_.covered.subspan(at(j), at(width)), x_.get());
       blas::gemm(false, false, m, count, width, -1.0, x.values, x.stride, request_.coef.data() + j,
                  n_covered, 1.0, r_.get(), m);
     }
-    for (Index c = 0; c < count; ++c) {
-      const double* r = r_.get() + c * m;
-      sums.squares[at(c)] += source_.scale() * simd().dot(m, r, r);
+    for (Index c = 0; c < count; ++c) add_squares(c, m, r_.get() + c * m);
+  }
+
+  /// r, its squares, and products with covered features, which all stay in the cache meanwhile.
+  void certify(Index first, Index m) {
+    const auto n_covered = static_cast<Index>(request_.covered.size());
+    if (n_covered > 0) {
+      const GramRows::Block x = source_.read(first, m, request_.covered, x_.get());
+      for (Index k = 0; k < n_covered; ++k) columns_[at(k)] = x.values + k * x.stride;
     }
-    if (!request_.want_covered) return;
-    for (Index j = 0; j < n_covered; j += kPassColumns) {
-      const Index width = std::min(kPassColumns, n_covered - j);
-      if (n_covered > kPassColumns) {
-        x = source_.read(first, m, request_.covered.subspan(at(j), at(width)), x_.get());
+    const double* minus_coef = minus_coef_.data();
+    for (Index c = 0; c < request_.n_candidates; c += kTogether) {
+      const Index together = std::min(kTogether, request_.n_candidates - c);
+      const Index in_use = request_.n_covered[at(c + together - 1)];
+      const double* r[kTogether];
+      for (Index k = 0; k < together; ++k) {
+        std::copy_n(request_.response.data() + first, m, r_.get() + k * m);
+        r[k] = r_.get() + k * m;
       }
-      blas::gemm(true, false, width, count, m, source_.scale(), x.values, x.stride, r_.get(), m,
-                 1.0, sums.covered.data() + j, n_covered);
+      simd().update(m, columns_.data(), in_use, minus_coef, together, r_.get(), m);
+      minus_coef += in_use * together;
+      for (Index k = 0; k < together; ++k) add_squares(c + k, m, r[k]);
+      simd().cross(m, columns_.data(), in_use, r, together, part_.data(), in_use);
+      for (Index k = 0; k < together; ++k) {
+        double* sum = sums.covered.data() + (c + k) * n_covered;
+        const double* from = part_.data() + k * in_use;
+        for (Index j = 0; j < in_use; ++j) sum[j] += source_.scale() * from[j];
+      }
     }
+  }
+
+  void add_squares(Index candidate, Index m, const double* r) {
+    sums.squares[at(candidate)] += source_.scale() * simd().dot(m, r, r);
   }
 
   void outside(Index first, Index m) {
@@ -114,6 +164,9 @@ class PassPart {
   GramRows source_;
   const PassRequest& request_;
   std::unique_ptr<double[]> x_, r_;
+  std::vector<const double*> columns_;
+  std::vector<double> minus_coef_;  // of kTogether candidates at a time: (covered, candidates)
+  std::vector<double> part_;
   std::unique_ptr<float[]> z_, x_float_, products_;
 };
 
@@ -126,13 +179,14 @@ void add(std::vector<double>& sum, const std::vector<double>& part) {
 PassResult read_through(const Columns& columns, const RowWeighting& rows,
                         const PassRequest& request, const ThreadPool& pool) {
   const auto n_rows = static_cast<Index>(rows.rows.size());
-  const Index n_chunks = (n_rows + kPassRows - 1) / kPassRows;
+  const Index at_once = PassPart::rows_at_once(request);
+  const Index n_chunks = (n_rows + at_once - 1) / at_once;
   const Index n_parts = std::min(kParts, n_chunks);
   std::vector<PassResult> parts(at(n_parts));
   pool.run(n_parts, [&](Index t, int) {
     PassPart part(columns, rows, request);
     for (Index k = t * n_chunks / n_parts; k < (t + 1) * n_chunks / n_parts; ++k) {
-      part.read(k * kPassRows, std::min(kPassRows, n_rows - k * kPassRows));
+      part.read(k * at_once, std::min(at_once, n_rows - k * at_once));
     }
     parts[at(t)] = std::move(part.sums);
   });

@@ -299,8 +299,8 @@ TEST(GramPass, OutsideCorrelationsAreWithinTheirBound) {
     std::vector<Index> outside;
     for (Index j = 0; j < Path::kFeatures; ++j) outside.push_back(j);
     const std::vector<double> norms{std::sqrt(squares)};
-    const PassResult told =
-        read_through(*path.columns, rows, {response, {}, {}, norms, outside, 1, false}, path.pool);
+    const PassResult told = read_through(
+        *path.columns, rows, {response, {}, {}, {}, norms, outside, 1, false}, path.pool);
     double closest = 0.0;
     for (const Index j : outside) {
       std::vector<double> x(at(path.n_rows));
