@@ -23,7 +23,7 @@ constexpr double kSafePivot = 1e-4;
 // |h_j| needs no further refinement below this share of a_j, or where the h_j^2 / (2 e_j), which is
 // what they add to the gap, make up this relative gap.
 constexpr double kStationary = 1e-12;
-constexpr double kNoGap = 1e-16;
+constexpr double kNoGap = 1e-20;
 constexpr int kRefinements = 3;
 // The factor serves while no e_j is off by more than this (docs/decisions/0011), and is made that
 // far ahead where lambda moves in small steps. 1.25 and 1.8 take 4 % more time.
