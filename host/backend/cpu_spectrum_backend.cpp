@@ -290,10 +290,7 @@ class CpuSpectrumBackend : public SpectrumBackend {
     return out;
   }
 
-  bool add_row_products(Index n, Index p, const double* X, double* K) const override {
-    blas::syrk_rows_lower(n, p, 1.0, X, n, 1.0, K, n);
-    return true;
-  }
+  bool takes_products() const override { return true; }
 
   void residuals(Index n, Index p, const double* X, Index count, const double* B,
                  double* R) const override {

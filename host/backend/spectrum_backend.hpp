@@ -106,11 +106,8 @@ class SpectrumBackend {
   /// once, which pays when many columns of coefficients follow. Null if the eigensolver failed.
   virtual std::unique_ptr<Spectrum> decompose(RidgeSystem&& system, bool want_map) const = 0;
 
-  /// K (n, n) += X X', lower triangle. False, and nothing is done, if decompose() takes no K.
-  virtual bool add_row_products(Index /*n*/, Index /*p*/, const double* /*X*/,
-                                double* /*K*/) const {
-    return false;
-  }
+  /// Whether decompose() takes K in the place of A.
+  virtual bool takes_products() const { return false; }
 
   /// R (n, count) = Y - X B, X (n, p), B (p, count); R holds Y on entry.
   virtual void residuals(Index n, Index p, const double* X, Index count, const double* B,

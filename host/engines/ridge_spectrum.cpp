@@ -279,12 +279,12 @@ bool RidgeRun::from_products(const Group& group) const {
 }
 
 void RidgeRun::multiply_rows(const std::vector<Group>& groups) {
-  if (!products_.K.empty()) return;
+  if (!products_.K.empty() || !backend_.takes_products()) return;
   for (const Group& group : groups) {
     if (!group.fold || !from_products(group)) continue;
     batch_.columns.build_all(pool_);
-    products_ = make_row_products(batch_.columns,
-                                  *batch_.problems[at(group.problems.front())].penalties, backend_);
+    products_ =
+        make_row_products(batch_.columns, *batch_.problems[at(group.problems.front())].penalties);
     return;
   }
 }
@@ -292,7 +292,7 @@ void RidgeRun::multiply_rows(const std::vector<Group>& groups) {
 /// Whether A'A of a fold is that of all rows less that of the rows it leaves out.
 bool RidgeRun::all_but_some(const Group& group) const {
   const Problem& first = batch_.problems[at(group.problems.front())];
-  return group.fold && batch_.accelerator == nullptr &&
+  return group.fold && backend_.takes_products() &&
          all_but_some_suffice(batch_.columns, *first.rows, *first.penalties);
 }
 

@@ -209,8 +209,7 @@ bool all_but_some_suffice(const Columns& columns, const RowWeighting& rows,
          is_plain(columns, rows, penalties);
 }
 
-RowProducts make_row_products(const Columns& columns, const Penalties& penalties,
-                              const SpectrumBackend& backend) {
+RowProducts make_row_products(const Columns& columns, const Penalties& penalties) {
   const Index n = columns.n_samples(), p = columns.n_features();
   RowProducts out;
   out.l2 = penalties.l2;
@@ -225,7 +224,7 @@ RowProducts make_row_products(const Columns& columns, const Penalties& penalties
       const double root = std::sqrt(out.l2[at(first + k)] / out.unit);
       for (Index i = 0; i < n; ++i) panel[at(k * n + i)] = x[i] / root;
     }
-    if (!backend.add_row_products(n, width, panel.data(), out.K.data())) return {};
+    blas::syrk_rows_lower(n, width, 1.0, panel.data(), n, 1.0, out.K.data(), n);
   }
   blas::mirror_lower(n, out.K.data(), n);
   return out;

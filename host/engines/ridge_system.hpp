@@ -76,9 +76,7 @@ struct RowProducts {
 /// every feature has v_j > 0 and no d_j, and none is centred directly.
 bool products_suffice(const Columns& columns, const RowWeighting& rows, const Penalties& penalties);
 
-/// None if the backend takes no K.
-RowProducts make_row_products(const Columns& columns, const Penalties& penalties,
-                              const SpectrumBackend& backend);
+RowProducts make_row_products(const Columns& columns, const Penalties& penalties);
 
 /// The group without A, if products_suffice() for its rows and its v_j are those of the products.
 RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,

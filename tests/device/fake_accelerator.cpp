@@ -44,6 +44,7 @@ class FakeSpectrumBackend final : public SpectrumBackend {
     fail_if_told();
     return cpu_spectrum_backend().decompose(std::move(system), want_map);
   }
+  bool takes_products() const override { return cpu_spectrum_backend().takes_products(); }
   void residuals(Index n, Index p, const double* X, Index count, const double* B,
                  double* R) const override {
     cpu_spectrum_backend().residuals(n, p, X, count, B, R);

@@ -775,8 +775,7 @@ TEST(RidgeProducts, PartsOfOneMatrixAreWithinTheirError) {
     Stage s = set_up(c, 1);
     const Problem& fold = s.problems[1];
     ASSERT_TRUE(products_suffice(*s.columns, *fold.rows, *fold.penalties));
-    const RowProducts products =
-        make_row_products(*s.columns, *s.problems[0].penalties, cpu_spectrum_backend());
+    const RowProducts products = make_row_products(*s.columns, *s.problems[0].penalties);
     ASSERT_EQ(products.l2, fold.penalties->l2);
     const RidgeGroup own = make_ridge_group(*s.columns, *fold.rows, *fold.penalties, intercept);
     const RidgeGroup part =
