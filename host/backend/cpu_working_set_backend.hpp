@@ -63,7 +63,7 @@ class ResidualBackend final : public WorkingSetBackend {
 };
 
 /// Gram ("covariance") mode, for n much larger than p: paths are solved on X'WX without touching X.
-/// One closing pass computes residuals, and correlations of every feature that was ever active,
+/// One closing pass computes residuals, and correlations of every feature that was active so far,
 /// from X for many lambdas at once. The others are proven inactive from their Gram correlation c_j
 /// and its rounding bound (u = 2^-53, K the support, norms weighted):
 ///
@@ -166,8 +166,8 @@ class GramBackend final : public WorkingSetBackend {
   Index n_measured_ = 0;
   std::vector<double> held_out_residual_;  // one column per proven candidate
   std::vector<Index> open_;                // features not proven inactive
-  // Features that were active so far, in order of entrance. Paths are nearly nested, so these are
-  // what every later lambda needs.
+  // Features that were active so far, of a growing matrix in this block, in order of entrance.
+  // Paths are nearly nested, so these are what every later lambda needs.
   std::vector<Index> covered_;
   std::vector<Index> place_;  // (p) position in covered_, or -1
   std::vector<const double*> columns_covered_;

@@ -298,7 +298,7 @@ void GramBackend::solve_working_sets(std::span<const PathBlock> blocks, Index ma
     // The solve ended at the last candidate: go back to the one that failed, then let the products
     // computed from X replace those of the Gram matrix there.
     const Candidate& failed = candidates_[at(failed_)];
-    solver_->solve(problem_->lambda[at(failed.lambda_index)], working_set_, max_iterations);
+    solver_->go_back(failed.coef, problem_->lambda[at(failed.lambda_index)]);
     if (growing_ != nullptr) {
       products_->correct({covered_.data(), failed.measured.size()}, failed.measured.data());
     } else {
@@ -539,13 +539,16 @@ std::vector<Index> GramBackend::look() {
     if (!of_one.empty()) violators.push_back(*std::min_element(of_one.begin(), of_one.end()));
   }
   const Index growth = std::max(3 * gram_->size(), gram_->stride() / kFirstPart);
-  if (violators.size() > at(growth)) {
+  const bool too_many = violators.size() > at(growth);
+  if (too_many) {
     // What violates while much is missing often no longer does when it is there.
     std::nth_element(violators.begin(), violators.begin() + growth, violators.end());
     violators.resize(at(growth));
-    ++n_looks_;
   }
-  return likely_to_enter(*chosen.front(), features_of(violators));
+  std::vector<Index> likely = likely_to_enter(*chosen.front(), features_of(violators));
+  // Another look would tell the same if none of them gets in.
+  if (too_many && !likely.empty()) ++n_looks_;
+  return likely;
 }
 
 // The path's problem at the candidate with products of a sample of rows, whose X'Wy is such that
@@ -626,6 +629,7 @@ std::vector<Index> GramBackend::close(std::size_t first) {
 }
 
 std::size_t GramBackend::take_in(std::vector<Index> newcomers, std::size_t first) {
+  // Once most are in, the others spare the passes that look for them.
   if (3 * (at(gram_->size()) + newcomers.size()) > 2 * gram_->place.size()) {
     newcomers = features_outside();
   }
