@@ -35,8 +35,13 @@ Status RunControl::interruption() const {
 void RunControl::count(Index fits) {
   const Index done = done_.fetch_add(fits) + fits;
   if (observer_ == nullptr) return;
-  const std::unique_lock lock(report_mutex_, std::try_to_lock);
-  if (!lock.owns_lock()) return;
+  std::unique_lock lock(report_mutex_, std::defer_lock);
+  // The last fit's report waits for one under way: no other follows it.
+  if (done >= total_) {
+    lock.lock();
+  } else if (!lock.try_lock()) {
+    return;
+  }
   const double now = seconds();
   if (now - last_report_ < kReportInterval && done < total_) return;
   last_report_ = now;

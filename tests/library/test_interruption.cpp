@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "library_case.hpp"
+#include "setup/run_control.hpp"
 
 namespace thresher::testing_library {
 namespace {
@@ -274,6 +275,28 @@ TEST(InterruptionThreads, CancelledFromAnotherThread) {
       EXPECT_TRUE(is_good(first) || first == Status::kNotComputed) << name(first);
     }
   }
+}
+
+/// The last fit is counted while the report of an earlier one is under way.
+TEST(ProgressThreads, TheLastFitIsReported) {
+  struct Slow final : public Observer {
+    RunControl* control = nullptr;
+    Progress last;
+    void progress(const Progress& state) override {
+      while (control->counted() < 2) std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      last = state;
+    }
+  } observer;
+  RunControl control(Options{}, 1e-9, &observer);
+  observer.control = &control;
+  control.set_total(2);
+  std::thread first([&] { control.count(1); });
+  while (control.counted() < 1) std::this_thread::yield();
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  control.count(1);
+  first.join();
+  EXPECT_EQ(observer.last.fits_done, 2);
 }
 
 TEST(IterationLimit, SaysSoAndTheGapIsHonest) {
