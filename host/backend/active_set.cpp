@@ -543,15 +543,19 @@ void ActiveSet::read_again() {
   products_.gradient_active(g_.data());
 }
 
+void ActiveSet::leave_all() {
+  for (auto k = active_.size(); k > 0; --k) products_.leave(static_cast<Index>(k) - 1);
+}
+
 void ActiveSet::restore_factor() {
   row_system_.reset();
-  for (auto k = active_.size(); k > 0; --k) products_.leave(static_cast<Index>(k) - 1);
+  leave_all();
   enter_as_one();
 }
 
 void ActiveSet::insist_on_double() {
   may_round_ = false;
-  for (auto k = active_.size(); k > 0; --k) products_.leave(static_cast<Index>(k) - 1);
+  leave_all();
   enter_as_one();
 }
 
@@ -570,7 +574,7 @@ void ActiveSet::enter_as_one() {
 
 void ActiveSet::go_back(const SparseCoef& solution, double lambda) {
   row_system_.reset();
-  for (auto k = active_.size(); k > 0; --k) products_.leave(static_cast<Index>(k) - 1);
+  leave_all();
   for (const Index j : active_) state_[at(j)] = kOutside;
   active_.clear();
   coef_.clear();

@@ -82,6 +82,8 @@ class ActiveSet {
   void restore_factor();
   /// Brings residual and gradients up to the coefficients.
   void read_again();
+  /// Takes all active features off the products.
+  void leave_all();
   /// Tells the products of all active features, and factors.
   void enter_as_one();
   /// Products of active features to rounding, from now on.
