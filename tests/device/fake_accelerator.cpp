@@ -11,7 +11,7 @@
 
 #include "backend/accelerator.hpp"
 #include "backend/cpu_proximal_backend.hpp"
-#include "backend/spectrum_backend.hpp"
+#include "cpu_spectrum_verbs.hpp"
 #include "thresher/error.hpp"
 #include "thresher/version.hpp"
 
@@ -38,24 +38,13 @@ void fail_if_told() {
 }
 
 /// The CPU's, under another name.
-class FakeSpectrumBackend final : public SpectrumBackend {
+class FakeSpectrumBackend final : public CpuSpectrumVerbs {
  public:
   std::unique_ptr<Spectrum> decompose(RidgeSystem&& system, bool want_map) const override {
     fail_if_told();
     return cpu_spectrum_backend().decompose(std::move(system), want_map);
   }
   bool takes_products() const override { return cpu_spectrum_backend().takes_products(); }
-  void residuals(Index n, Index p, const double* X, Index count, const double* B,
-                 double* R) const override {
-    cpu_spectrum_backend().residuals(n, p, X, count, B, R);
-  }
-  void correlate(Index n, Index p, const double* X, Index count, const double* Z,
-                 double* G) const override {
-    cpu_spectrum_backend().correlate(n, p, X, count, Z, G);
-  }
-  double top_eigenvalue(const RidgeSystem& system) const override {
-    return cpu_spectrum_backend().top_eigenvalue(system);
-  }
 };
 
 class FakeAccelerator final : public Accelerator {

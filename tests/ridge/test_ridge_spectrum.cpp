@@ -9,6 +9,7 @@
 
 #include "backend/accelerator.hpp"
 #include "backend/spectrum_backend.hpp"
+#include "cpu_spectrum_verbs.hpp"
 #include "engines/ridge_nodes.hpp"
 #include "engines/ridge_system.hpp"
 #include "ridge_case.hpp"
@@ -670,24 +671,13 @@ class WrongSpectrum : public Spectrum {
   Errors errors_;
 };
 
-class WrongBackend : public SpectrumBackend {
+class WrongBackend : public CpuSpectrumVerbs {
  public:
   explicit WrongBackend(const WrongSpectrum::Errors& errors) : errors_(errors) {}
   std::unique_ptr<Spectrum> decompose(RidgeSystem&& system, bool want_map) const override {
     const Index p = system.p;
     return std::make_unique<WrongSpectrum>(
         cpu_spectrum_backend().decompose(std::move(system), want_map), p, errors_);
-  }
-  void residuals(Index n, Index p, const double* X, Index count, const double* B,
-                 double* R) const override {
-    cpu_spectrum_backend().residuals(n, p, X, count, B, R);
-  }
-  void correlate(Index n, Index p, const double* X, Index count, const double* Z,
-                 double* G) const override {
-    cpu_spectrum_backend().correlate(n, p, X, count, Z, G);
-  }
-  double top_eigenvalue(const RidgeSystem& system) const override {
-    return cpu_spectrum_backend().top_eigenvalue(system);
   }
 
  private:
