@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "backend/blas.hpp"
+#include "backend/packed_product.hpp"
 #include "thresher/error.hpp"
 
 // The Fortran interface, declared here: it is the same in every OpenBLAS, and the C headers of
@@ -80,6 +81,10 @@ void clear(Index m, Index n, T* c, Index ldc, bool lower) {
 void gemm(bool trans_a, bool trans_b, Index m, Index n, Index k, double alpha, const double* a,
           Index lda, const double* b, Index ldb, double beta, double* c, Index ldc) {
   if (m == 0 || n == 0) return;
+  if (has_packed_product()) {
+    packed_product(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, false);
+    return;
+  }
   if (beta == 0.0) clear(m, n, c, ldc, false);
   if (k == 0 && beta == 0.0) return;
   const char ta = trans_a ? 'T' : 'N', tb = trans_b ? 'T' : 'N';
@@ -106,6 +111,11 @@ namespace {
 void syrk(const char* trans, Index n, Index k, double alpha, const double* a, Index lda,
           double beta, double* c, Index ldc) {
   if (n == 0) return;
+  if (has_packed_product()) {
+    const bool columns = *trans == 'T';
+    packed_product(columns, !columns, n, n, k, alpha, a, lda, a, lda, beta, c, ldc, true);
+    return;
+  }
   if (beta == 0.0) clear(n, n, c, ldc, true);
   if (k == 0 && beta == 0.0) return;
   const int n32 = narrow(n, "syrk", "n"), k32 = narrow(k, "syrk", "k");

@@ -68,6 +68,18 @@ struct Simd {
   void (*update)(Index n, const double* const* x, Index count, const double* b, Index m, double* r,
                  Index ldr);
 
+  /// Columns of a packed panel; 0 where there are no loops for packed panels.
+  Index panel_width;
+  /// Packs x (n, count) into panels, one after the other: columns f of a panel to out[i *
+  /// panel_width + f], i < n; the last is filled up with 0. pack_columns reads x[f * ldx + i],
+  /// pack_rows x[i * ldx + f].
+  void (*pack_columns)(Index n, const double* x, Index ldx, Index count, double* out);
+  void (*pack_rows)(Index n, const double* x, Index ldx, Index count, double* out);
+  /// C = alpha sum_i a_i b_i' + beta C, of up to 3 panels a, one after the other, and a panel b of
+  /// n rows each; C (n_panels * panel_width, panel_width) is not read where beta = 0.
+  void (*multiply_panels)(Index n, const double* a, Index n_panels, const double* b, double alpha,
+                          double beta, double* c, Index ldc);
+
   /// Writes x to out[i * kPanel] in half precision; returns the sum of (x - half(x))^2.
   double (*to_half)(Index n, const double* x, std::uint16_t* out);
   /// c[b * ldc + f] = sum_i half(panel[i * kPanel + f]) z[i * m + b], for b < m, m <=

@@ -482,6 +482,103 @@ void update(Index n, const double* const* x, Index count, const double* b, Index
   }
 }
 
+#if defined(__AVX2__)
+constexpr Index kPanelWidth = kDoubles;
+
+/// a0 b0 a1 b1 ... of the lower halves, of the upper halves.
+inline void interleave(Doubles a, Doubles b, Doubles& low, Doubles& high) {
+  using Places = std::int64_t __attribute__((vector_size(kBytes)));
+  Places first, second;
+  for (int k = 0; k < kDoubles; ++k) {
+    first[k] = k / 2 + (k % 2 == 0 ? 0 : kDoubles);
+    second[k] = first[k] + kDoubles / 2;
+  }
+  low = __builtin_shuffle(a, b, first);
+  high = __builtin_shuffle(a, b, second);
+}
+
+void pack_columns(Index n, const double* x, Index ldx, Index count, double* out) {
+  for (Index j = 0; j < count; j += kPanelWidth, x += kPanelWidth * ldx, out += n * kPanelWidth) {
+    const Index some = count - j < kPanelWidth ? count - j : kPanelWidth;
+    Index i = 0;
+    for (; some == kPanelWidth && i + kDoubles <= n; i += kDoubles) {
+      Doubles v[kDoubles], w[kDoubles];
+#pragma GCC unroll 8
+      for (Index f = 0; f < kDoubles; ++f) v[f] = load(x + f * ldx + i);
+        // Each round interleaves the first half of the vectors with the second.
+#pragma GCC unroll 4
+      for (Index size = 1; size < kDoubles; size *= 2) {
+#pragma GCC unroll 4
+        for (Index f = 0; f < kDoubles / 2; ++f) {
+          interleave(v[f], v[f + kDoubles / 2], w[2 * f], w[2 * f + 1]);
+        }
+#pragma GCC unroll 8
+        for (Index f = 0; f < kDoubles; ++f) v[f] = w[f];
+      }
+#pragma GCC unroll 8
+      for (Index f = 0; f < kDoubles; ++f) store(out + (i + f) * kPanelWidth, v[f]);
+    }
+    for (; i < n; ++i) {
+      for (Index f = 0; f < kPanelWidth; ++f) {
+        out[i * kPanelWidth + f] = f < some ? x[f * ldx + i] : 0.0;
+      }
+    }
+  }
+}
+
+void pack_rows(Index n, const double* x, Index ldx, Index count, double* out) {
+  // Lines that are written side by side may fall into one set of the cache: few at a time.
+  constexpr Index kTogether = 4 * kPanelWidth;
+  for (Index first = 0; first < count; first += kTogether) {
+    const Index last = count - first < kTogether ? count : first + kTogether;
+    for (Index i = 0; i < n; ++i) {
+      const double* from = x + i * ldx;
+      double* to = out + first * n + i * kPanelWidth;
+      Index j = first;
+      for (; j + kPanelWidth <= last; j += kPanelWidth, to += n * kPanelWidth) {
+        store(to, load(from + j));
+      }
+      if (j < last) store(to, load_some(from + j, last - j));
+    }
+  }
+}
+
+template <Index A>
+void multiply_tile(Index n, const double* a, const double* b, double alpha, double beta, double* c,
+                   Index ldc) {
+  Doubles sum[kPanelWidth][static_cast<std::size_t>(A)] = {};
+  for (Index i = 0; i < n; ++i) {
+    Doubles x[static_cast<std::size_t>(A)];
+#pragma GCC unroll 3
+    for (Index v = 0; v < A; ++v) x[v] = load(a + (v * n + i) * kPanelWidth);
+#pragma GCC unroll 8
+    for (Index f = 0; f < kPanelWidth; ++f) {
+      const double y = b[i * kPanelWidth + f];
+#pragma GCC unroll 3
+      for (Index v = 0; v < A; ++v) sum[f][v] += x[v] * y;
+    }
+  }
+  for (Index f = 0; f < kPanelWidth; ++f) {
+    for (Index v = 0; v < A; ++v) {
+      double* to = c + f * ldc + v * kDoubles;
+      const Doubles scaled = alpha * sum[f][v];
+      store(to, beta == 0.0 ? scaled : beta * load(to) + scaled);
+    }
+  }
+}
+
+void multiply_panels(Index n, const double* a, Index n_panels, const double* b, double alpha,
+                     double beta, double* c, Index ldc) {
+  if (n_panels == 3) {
+    multiply_tile<3>(n, a, b, alpha, beta, c, ldc);
+  } else if (n_panels == 2) {
+    multiply_tile<2>(n, a, b, alpha, beta, c, ldc);
+  } else {
+    multiply_tile<1>(n, a, b, alpha, beta, c, ldc);
+  }
+}
+#endif
+
 double to_half(Index n, const double* x, std::uint16_t* out) {
   double s0 = 0, s1 = 0;
   Index i = 0;

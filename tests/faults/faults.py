@@ -344,4 +344,22 @@ FAULTS = [
     ("readers", "repeated entries replace each other", "host/readers/sparse_entries.cpp",
      "place = static_cast<T>(place + entry.value);", "place = static_cast<T>(entry.value);",
      READERS, "*"),
+
+    # Products
+    ("products", "each block of k starts anew from beta", "host/backend/packed_product.cpp",
+     "const double before = l == 0 ? beta : 1.0;", "const double before = beta;",
+     RIDGE, "*BlasShapes*"),
+    ("products", "a ragged block of the square is taken from the columns' panels",
+     "host/backend/packed_product.cpp",
+     "if (!lower || i0 + n_rows > j0 + n_columns) {", "if (!lower) {",
+     RIDGE, "*BlasShapes*"),
+    ("products", "tiles on the diagonal are written whole", "host/backend/packed_product.cpp",
+     "across == width && !(lower && row < column + width)", "across == width",
+     RIDGE, "*BlasShapes*"),
+    ("products", "panels are packed with two columns exchanged", "host/backend/simd_body.hpp",
+     "store(out + (i + f) * kPanelWidth, v[f]);", "store(out + (i + f) * kPanelWidth, v[f ^ 1]);",
+     RIDGE, "*BlasShapes*"),
+    ("products", "alpha is lost", "host/backend/simd_body.hpp",
+     "const Doubles scaled = alpha * sum[f][v];", "const Doubles scaled = sum[f][v];",
+     RIDGE, "*BlasShapes*"),
 ]

@@ -20,7 +20,7 @@ import faults
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESULTS = pathlib.Path(__file__).with_name("results.txt")
-GROUPS = ["objective and gap", "weights and centring", "factors and standardize",
+GROUPS = ["products", "objective and gap", "weights and centring", "factors and standardize",
           "screening and bounds", "selection", "threads and tiles", "readers"]
 PROGRAMS = {"relation_tests": "tests/relations/relation_tests",
             "ridge_tests": "tests/ridge/ridge_tests",

@@ -111,6 +111,7 @@ TEST_P(BlasShapes, SyrkAndGemvAgreeWithGemm) {
       const std::size_t f = static_cast<std::size_t>(j * n + i);
       if (i < j) {
         ASSERT_EQ(own[f], 0.0);
+        ASSERT_EQ(lower[f], 0.0);
         continue;
       }
       ASSERT_NEAR(lower[f], full[f], bound);
@@ -141,6 +142,8 @@ INSTANTIATE_TEST_SUITE_P(Sizes, BlasShapes,
                                          std::tuple<Index, Index, Index>{7, 5, 3},
                                          std::tuple<Index, Index, Index>{65, 9, 257},
                                          std::tuple<Index, Index, Index>{8, 130, 17},
+                                         // Past a block of packed_product.cpp in each direction.
+                                         std::tuple<Index, Index, Index>{251, 523, 330},
                                          std::tuple<Index, Index, Index>{4, 3, 0}));
 
 TEST(Blas, EigenReconstructsTheMatrix) {
@@ -205,11 +208,12 @@ TEST(Blas, ManyThreadsGetTheBitsOfOne) {
 
 TEST(Blas, SizesBeyondIntAreRefused) {
   if (std::string(blas::description()) == "own loops") GTEST_SKIP() << "own loops take any size";
-  const double x = 0.0;
-  double y = 0.0;
-  EXPECT_THROW(blas::gemm(false, false, Index{1} << 31, 1, 1, 1.0, &x, Index{1} << 31, &x, 1, 0.5,
-                          &y, Index{1} << 31),
+  const float x = 0.0F;
+  float sum = 0.0F;
+  EXPECT_THROW(blas::gemm(false, false, Index{1} << 31, 1, 1, 1.0F, &x, Index{1} << 31, &x, 1, 0.5F,
+                          &sum, Index{1} << 31),
                Error);
+  double y = 0.0;
   EXPECT_THROW(blas::symmetric_eigen(40'000, &y, 40'000, &y), Error);
 }
 
