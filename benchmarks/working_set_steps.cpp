@@ -51,7 +51,7 @@ class MeteredBackend final : public WorkingSetBackend {
       : backend_(std::move(backend)), meter_(meter), spoilt_(spoilt) {}
 
   Index n_slots() const override { return backend_->n_slots(); }
-  Index max_look_ahead() const override { return backend_->max_look_ahead(); }
+  Index max_look_ahead(Index slot) const override { return backend_->max_look_ahead(slot); }
   Index first_look_ahead() const override { return backend_->first_look_ahead(); }
 
   void load(std::span<const Index> slots, std::span<const Problem* const> problems) override {

@@ -27,7 +27,8 @@ class CudaWorkingSetBackend final : public WorkingSetBackend {
   CudaWorkingSetBackend(const DeviceLimits& limits, const WorkingSetTask& task);
 
   Index n_slots() const override { return n_slots_; }
-  Index max_look_ahead() const override { return 1; }  // a large batch reads X once per round
+  // A large batch reads X once per round.
+  Index max_look_ahead(Index) const override { return 1; }
   Index first_look_ahead() const override { return 1; }
   void load(std::span<const Index> slots, std::span<const Problem* const> problems) override;
   void choose_working_sets(std::span<const PathBlock> blocks) override;

@@ -24,7 +24,7 @@ class ResidualBackend final : public WorkingSetBackend {
   ~ResidualBackend() override;
 
   Index n_slots() const override { return static_cast<Index>(slots_.size()); }
-  Index max_look_ahead() const override { return look_ahead_; }
+  Index max_look_ahead(Index slot) const override;
   Index first_look_ahead() const override { return std::min<Index>(2, look_ahead_); }
   void load(std::span<const Index> slots, std::span<const Problem* const> problems) override;
   void choose_working_sets(std::span<const PathBlock> blocks) override;
@@ -85,7 +85,7 @@ class GramBackend final : public WorkingSetBackend {
   ~GramBackend() override;
 
   Index n_slots() const override { return 1; }
-  Index max_look_ahead() const override { return look_ahead_; }
+  Index max_look_ahead(Index) const override { return look_ahead_; }
   Index first_look_ahead() const override { return look_ahead_; }
   void load(std::span<const Index> slots, std::span<const Problem* const> problems) override;
   void choose_working_sets(std::span<const PathBlock> blocks) override;

@@ -11,19 +11,18 @@ namespace thresher {
 namespace {
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
-// Next best features beside the strong ones: 20 + 0.1 |support| (design section 6), and more on
-// large supports, where a lambda that has to be solved twice costs most: 10,000 x 10,000 takes a
-// tenth less time, with 0.6 the same; 0.2 for all is 10 % slower at 2,000 x 2,000, l1_ratio 0.1.
+// Next best features beside the strong ones: 20 + 0.1 |support| (design section 6).
 constexpr double kBudget = 20.0;
 constexpr double kBudgetShare = 0.1;
-constexpr double kLargeSupport = 2000.0;
-constexpr double kBudgetShareBeyond = 0.3;
 // Only features this close to the next threshold are looked at for the budget.
 constexpr double kBudgetFloor = 0.5;
 constexpr std::size_t kWorkingSetFloor = 300;
 // A pass over X in half precision costs about as much as this share of its columns in double, one
 // by one: beyond it a proven skip does not pay.
 constexpr Index kSkipShare = 64;
+// From this share of the features on, solving for a support costs more than reading X: lambdas are
+// then not solved ahead, because some of those are solved again.
+constexpr Index kSupportShare = 16;
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -152,6 +151,13 @@ void ResidualBackend::load(std::span<const Index> slots, std::span<const Problem
   }
 }
 
+Index ResidualBackend::max_look_ahead(Index slot) const {
+  const Index support = slots_[at(slot)]->n_support;
+  const bool dear = kSupportShare * support > columns_.n_features();
+  // In the row space solving again is cheap.
+  return dear && support < columns_.n_samples() ? 1 : look_ahead_;
+}
+
 void ResidualBackend::choose_working_sets(std::span<const PathBlock> blocks) {
   for (const PathBlock& block : blocks) {
     Slot& slot = *slots_[at(block.slot)];
@@ -180,9 +186,8 @@ void ResidualBackend::choose_working_sets(std::span<const PathBlock> blocks) {
     }
     const auto support = at(slot.n_support);
     const std::size_t cap = std::max(kWorkingSetFloor, 2 * support);
-    const auto size = static_cast<double>(support);
-    const auto budget = static_cast<std::size_t>(
-        kBudget + kBudgetShare * size + kBudgetShareBeyond * std::max(0.0, size - kLargeSupport));
+    const auto budget =
+        static_cast<std::size_t>(kBudget + kBudgetShare * static_cast<double>(support));
     const std::size_t wanted = std::min({n_strong + budget, cap, near.size()});
     if (wanted < near.size()) {
       std::nth_element(near.begin(), near.begin() + static_cast<std::ptrdiff_t>(wanted), near.end(),

@@ -43,8 +43,8 @@ class WorkingSetBackend {
 
   /// Problems that can be in flight.
   virtual Index n_slots() const = 0;
-  /// Most lambdas of one problem between two passes over X.
-  virtual Index max_look_ahead() const = 0;
+  /// Most lambdas of the problem in `slot` between two passes over X, at its current point.
+  virtual Index max_look_ahead(Index slot) const = 0;
   /// How many to try at the start of a path.
   virtual Index first_look_ahead() const = 0;
 

@@ -123,8 +123,8 @@ class Lane {
       Running& run = running_[s];
       if (run.problem < 0) continue;
       const auto n_lambdas = static_cast<Index>(batch_.problems[at(run.problem)].lambda.size());
-      const Index count =
-          std::min({run.look_ahead, backend_.max_look_ahead(), n_lambdas - run.next});
+      const Index count = std::min(
+          {run.look_ahead, backend_.max_look_ahead(static_cast<Index>(s)), n_lambdas - run.next});
       blocks_.push_back({static_cast<Index>(s), run.next, count});
       if (!run.retry) choose_.push_back(blocks_.back());
     }
@@ -204,7 +204,7 @@ class Lane {
     if (k > 0) backend_.advance(block.slot, k - 1);
     if (k == block.count) {
       run.retry = false;
-      run.look_ahead = std::min(run.look_ahead + 1, backend_.max_look_ahead());
+      run.look_ahead = std::min(run.look_ahead + 1, backend_.max_look_ahead(block.slot));
       return;
     }
 

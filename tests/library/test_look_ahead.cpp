@@ -1,0 +1,66 @@
+// How many lambdas are solved before X is read for all of them.
+
+#include "backend/cpu_working_set_backend.hpp"
+#include "library_case.hpp"
+
+namespace thresher::testing_library {
+namespace {
+
+/// A path in residual mode, one lambda at a time: supports, and how far it then looks ahead.
+std::vector<std::pair<Index, Index>> supports_and_look_ahead(Index n_rows, double l1_ratio) {
+  constexpr Index kFeatures = 320, kLambdas = 12, kMost = 4;
+  Table table(n_rows, kFeatures, 1);
+  ThreadPool pool(1);
+  const Data data = table.data();
+  const Options options;
+  const Columns columns(data.X, true, {}, pool, false);
+  const std::vector<double> ones(at(n_rows), 1.0);
+  Problem problem;
+  problem.l1_ratio = l1_ratio;
+  problem.rows = make_row_weightings(columns, {ones}, pool).front();
+  problem.penalties = make_penalties(data, options, columns, *problem.rows);
+  problem.y = std::make_shared<Response>(
+      make_response(std::vector<double>(table.Y.begin(), table.Y.begin() + n_rows), ones, true));
+  finish_problem(columns, problem);
+  problem.lambda = log_grid(0.95 * lambda_max(columns, problem), 0.05, kLambdas);
+
+  ResidualBackend backend(columns, nullptr, 1, kMost, true);
+  const Index slot = 0;
+  const Problem* loaded = &problem;
+  backend.load({&slot, 1}, {&loaded, 1});
+  EXPECT_EQ(backend.max_look_ahead(slot), kMost);
+  std::vector<std::pair<Index, Index>> out;
+  for (Index l = 0; l < kLambdas; ++l) {
+    const PathBlock block{slot, l, 1};
+    backend.choose_working_sets({&block, 1});
+    backend.solve_working_sets({&block, 1}, 10'000);
+    backend.correlate({&block, 1});
+    CandidateReport report;
+    backend.certify({&block, 1}, {&report, 1});
+    backend.advance(slot, 0);
+    out.emplace_back(backend.harvest(slot, 0, false).coef.size(), backend.max_look_ahead(slot));
+  }
+  return out;
+}
+
+TEST(LookAhead, EndsWhereSolvingCostsMoreThanReadingX) {
+  Index n_small = 0, n_large = 0;
+  for (const auto& [support, ahead] : supports_and_look_ahead(200, 1.0)) {
+    EXPECT_EQ(ahead, support > 20 ? 1 : 4) << support;
+    ++(support > 20 ? n_large : n_small);
+  }
+  EXPECT_GT(n_small, 1);
+  EXPECT_GT(n_large, 1);
+}
+
+TEST(LookAhead, GoesOnInTheSpaceOfTheRows) {
+  Index n_beyond = 0;
+  for (const auto& [support, ahead] : supports_and_look_ahead(40, 0.1)) {
+    EXPECT_EQ(ahead, support > 20 && support < 40 ? 1 : 4) << support;
+    if (support >= 40) ++n_beyond;
+  }
+  EXPECT_GT(n_beyond, 1);
+}
+
+}  // namespace
+}  // namespace thresher::testing_library
