@@ -111,8 +111,8 @@ class MeteredAccelerator final : public Accelerator {
   std::unique_ptr<WorkingSetBackend> working_set_backend(const WorkingSetTask& task) override {
     std::unique_ptr<WorkingSetBackend> backend;
     if (task.mode == Mode::kGram) {
-      grams_ = make_gram_matrices(task.columns, {task.problems.front().rows}, ThreadPool(1));
-      backend = std::make_unique<GramBackend>(task.columns, grams_, kGramLookAhead, 1e-9);
+      grams_ = make_gram_matrices(task.columns, {task.problems.front().rows}, pool_);
+      backend = std::make_unique<GramBackend>(task.columns, grams_, pool_, kGramLookAhead, 1e-9);
     } else {
       backend = std::make_unique<ResidualBackend>(task.columns, panels_, task.n_slots,
                                                   options_.look_ahead, options_.proven_skip);
@@ -134,6 +134,7 @@ class MeteredAccelerator final : public Accelerator {
   const Options& options_;
   Meter& meter_;
   bool spoilt_;
+  const ThreadPool pool_{1};
   std::vector<GramMatrix> grams_;
 };
 
@@ -327,12 +328,12 @@ class PathWorkload {
       work[kSolve].distinct_bytes = std::max(work[kSolve].distinct_bytes, 8.0 * p * s.size);
       add_factor(s, work[kSolve], work[kHarvest]);
     }
-    // Residuals and correlations of the features that were in some support, columns read twice.
+    // Residuals and correlations of the features that were in some support, columns read once.
     for (const std::vector<PathBlock>& blocks : meter_.rounds) {
       const PathBlock& block = blocks.front();
       const double k = path[at(block.first + block.count - 1)].so_far, m = real(block.count);
       work[kCorrelate].flops += 4.0 * n * k * m;
-      work[kCorrelate].bytes += 16.0 * n * k + 24.0 * n * m;
+      work[kCorrelate].bytes += 8.0 * n * k;
       work[kCorrelate].distinct_bytes = 8.0 * n * k;
     }
     return verbs(work);

@@ -75,8 +75,8 @@ class ResidualBackend final : public WorkingSetBackend {
 class GramBackend final : public WorkingSetBackend {
  public:
   /// grams: of all features, for every weighting that will be loaded.
-  GramBackend(const Columns& columns, std::span<const GramMatrix> grams, Index max_look_ahead,
-              double tol);
+  GramBackend(const Columns& columns, std::span<const GramMatrix> grams, const ThreadPool& pool,
+              Index max_look_ahead, double tol);
   /// For one problem without held-out rows and unpenalised features: `growing` (of its weights, no
   /// feature yet) gets those that the path needs; the others are proven inactive from X, read once
   /// for many lambdas (decision 0013).
@@ -136,16 +136,15 @@ class GramBackend final : public WorkingSetBackend {
   /// Gap and loss without X; false if they cannot be proven close enough.
   bool prove(Candidate& candidate);
   void predict_held_out();
-  void cover(Index j);  // puts feature j among the columns kept for the closing pass
 
   const Columns& columns_;
   std::span<const GramMatrix> grams_;
+  const ThreadPool& pool_;
   Index look_ahead_;
   double tol_;
   std::unique_ptr<Proven> proven_;
   const GramMatrix* gram_ = nullptr;
   GramMatrix* growing_ = nullptr;  // gram_, where it grows
-  const ThreadPool* pool_ = nullptr;
   std::vector<double> all_xty_, weighed_response_;
   std::vector<double> last_correlation_;  // (p) of features that are not in the matrix
   Index max_iterations_ = 0;
@@ -163,21 +162,17 @@ class GramBackend final : public WorkingSetBackend {
   std::unique_ptr<ActiveSet> solver_;
   std::vector<Index> working_set_;
   std::vector<Candidate> candidates_;
-  Index n_measured_ = 0;
-  std::vector<double> held_out_residual_;  // one column per proven candidate
+  std::vector<double> held_out_residual_;  // one column per candidate
   std::vector<Index> open_;                // features not proven inactive
-  // Features that were active so far, of a growing matrix in this block, in order of entrance.
-  // Paths are nearly nested, so these are what every later lambda needs.
+  // Features that are active in this block or not proven inactive, in order of entrance. Paths are
+  // nearly nested, so the first are what every later lambda needs.
   std::vector<Index> covered_;
-  std::vector<Index> place_;  // (p) position in covered_, or -1
-  std::vector<const double*> columns_covered_;
-  std::vector<std::unique_ptr<double[]>> direct_;  // centred copies of direct columns
-  std::vector<double> weighted_norm_;              // (p) of xhat_j about its mean
+  std::vector<Index> place_;           // (p) position in covered_, or -1
+  std::vector<double> weighted_norm_;  // (p) of xhat_j about its mean
   double response_norm_ = 0.0;
-  std::vector<double> coef_;                               // (covered, candidates) row-major
-  std::vector<double> residual_, weighted_, correlation_;  // one column per measured candidate
-  std::vector<double> whole_;                              // (n) room for a column
-  Index failed_ = -1;  // candidate whose exact correlations correct the next solve
+  std::vector<double> coef_;   // of all candidates, for what covered_ or held-out rows need
+  std::vector<double> whole_;  // (n) room for a column
+  Index failed_ = -1;          // candidate whose exact correlations correct the next solve
 };
 
 }  // namespace thresher

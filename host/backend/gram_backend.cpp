@@ -17,10 +17,6 @@ constexpr double kEps = std::numeric_limits<double>::epsilon();
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
-constexpr Index kRowsAtOnce = 256;
-// Fits: a multiple of what simd().update and simd().cross take at once.
-constexpr Index kMeasuredTogether = 12;
-
 // A growing matrix takes in features whose correlation is at least this share of a_j at the end of
 // the next stretch; at the start of a path, where correlations still hold everything that is to be
 // explained, no more than this part of all.
@@ -67,9 +63,9 @@ struct GramBackend::Candidate {
   std::vector<double> c;  // correlations as the Gram matrix gives them, in its order
   ActiveSet::Outcome outcome;
   Index n_dependent = 0;
-  Index place = -1;              // among those measured from X, or -1: the numbers below are proven
+  bool proven = false;           // gap and loss, without X
   std::size_t n_covered = 0;     // features whose correlations were measured, the first so many
-  std::vector<double> measured;  // of the features covered then, where the matrix grows
+  std::vector<double> measured;  // what they are
   double gap = 0.0;
   ResidualSums sums;
   const double* held_out = nullptr;  // residuals
@@ -86,18 +82,18 @@ struct GramBackend::Proven {
 };
 
 GramBackend::GramBackend(const Columns& columns, std::span<const GramMatrix> grams,
-                         Index max_look_ahead, double tol)
+                         const ThreadPool& pool, Index max_look_ahead, double tol)
     : columns_(columns),
       grams_(grams),
+      pool_(pool),
       look_ahead_(max_look_ahead),
       tol_(tol),
       proven_(std::make_unique<Proven>()) {}
 
 GramBackend::GramBackend(const Columns& columns, GramMatrix& growing, const ThreadPool& pool,
                          Index max_look_ahead, double tol)
-    : GramBackend(columns, {&growing, 1}, max_look_ahead, tol) {
+    : GramBackend(columns, {&growing, 1}, pool, max_look_ahead, tol) {
   growing_ = &growing;
-  pool_ = &pool;
 }
 
 GramBackend::~GramBackend() = default;
@@ -133,17 +129,15 @@ void GramBackend::load(std::span<const Index>, std::span<const Problem* const> p
   failed_ = -1;
   covered_.clear();
   place_.assign(at(p), -1);
-  columns_covered_.clear();
-  direct_.clear();
+  const GramRows weighed(columns_, rows);
+  weighed_response_.clear();
+  for (std::size_t t = 0; t < rows.rows.size(); ++t) {
+    weighed_response_.push_back(weighed.root(static_cast<Index>(t)) * whole_[at(rows.rows[t])]);
+  }
   if (growing_ != nullptr) {
     last_correlation_ = xty;
     all_xty_ = std::move(xty);
     xty = {};
-    const GramRows weighed(columns_, rows);
-    weighed_response_.clear();
-    for (std::size_t t = 0; t < rows.rows.size(); ++t) {
-      weighed_response_.push_back(weighed.root(static_cast<Index>(t)) * whole_[at(rows.rows[t])]);
-    }
   }
   products_ = std::make_unique<GramProducts>(*gram_, std::move(xty), std::sqrt(squares));
   solver_ = std::make_unique<ActiveSet>(columns_, *problem_, *products_, nullptr);
@@ -162,7 +156,7 @@ void GramBackend::load(std::span<const Index>, std::span<const Problem* const> p
 
 void GramBackend::let_in(std::span<const Index> features) {
   if (features.empty()) return;
-  extend(columns_, {growing_, 1}, features, *pool_);
+  extend(columns_, {growing_, 1}, features, pool_);
   std::vector<double> xty;
   for (const Index j : features) {
     xty.push_back(all_xty_[at(j)]);
@@ -259,19 +253,6 @@ bool GramBackend::prove(Candidate& candidate) {
   return candidate.gap <= tol_;
 }
 
-void GramBackend::cover(Index j) {
-  if (place_[at(j)] >= 0) return;
-  place_[at(j)] = static_cast<Index>(covered_.size());
-  covered_.push_back(j);
-  if (problem_->rows->direct_index(j) < 0) {
-    columns_covered_.push_back(columns_.column(j));
-  } else {
-    direct_.push_back(std::make_unique_for_overwrite<double[]>(at(columns_.n_samples())));
-    problem_->rows->centred_column(columns_, j, direct_.back().get());
-    columns_covered_.push_back(direct_.back().get());
-  }
-}
-
 void GramBackend::choose_working_sets(std::span<const PathBlock> blocks) {
   // Where the matrix has all features the working set is everything.
   if (growing_ == nullptr) return;
@@ -299,29 +280,21 @@ void GramBackend::solve_working_sets(std::span<const PathBlock> blocks, Index ma
     // computed from X replace those of the Gram matrix there.
     const Candidate& failed = candidates_[at(failed_)];
     solver_->go_back(failed.coef, problem_->lambda[at(failed.lambda_index)]);
-    if (growing_ != nullptr) {
-      products_->correct({covered_.data(), failed.measured.size()}, failed.measured.data());
-    } else {
-      products_->correct({covered_.data(), failed.n_covered},
-                         correlation_.data() + failed.place * static_cast<Index>(covered_.size()));
-    }
+    products_->correct({covered_.data(), failed.measured.size()}, failed.measured.data());
     solver_->refresh();
     proven_->usable = false;  // its bounds are those of X'Wy as first computed
     failed_ = -1;
   }
   candidates_.resize(at(block.count));
-  n_measured_ = 0;
   max_iterations_ = max_iterations;
   before_ = solver_->coef();
   for (Index k = 0; k < block.count; ++k) {
     Candidate& candidate = candidates_[at(k)];
     candidate.lambda_index = block.first + k;
     candidate.outcome.iterations = 0;
-    candidate.place = -1;
     solve_candidate(candidate);
-    if (prove(candidate)) continue;
-    candidate.c = products_->correlations();
-    candidate.place = n_measured_++;
+    candidate.proven = prove(candidate);
+    if (!candidate.proven) candidate.c = products_->correlations();
   }
 }
 
@@ -379,14 +352,15 @@ PassResult GramBackend::measure(std::span<Candidate* const> chosen, bool want_co
     double explained = 0.0;
     for (const auto& [j, b] : candidate.coef) {
       coef_[at(k * n_covered + place_[at(j)])] = b;
-      explained += b * (all_xty_[at(j)] + candidate.c[at(gram_->place[at(j)])]);
+      const std::size_t q = at(gram_->place[at(j)]);
+      explained += b * (products_->response_products()[q] + candidate.c[q]);
     }
     root_squares.push_back(std::sqrt(std::max(0.0, response_norm_ * response_norm_ - explained)));
   }
   return read_through(
       columns_, *problem_->rows,
       {weighed_response_, covered_, covered_then, coef_, root_squares, outside, m, want_covered},
-      *pool_);
+      pool_);
 }
 
 std::size_t GramBackend::let_in_and_check(std::span<const Index> features, std::size_t first) {
@@ -562,7 +536,7 @@ std::vector<Index> GramBackend::likely_to_enter(const Candidate& candidate,
   const Index every = n_rows / (kSampleRows * static_cast<Index>(all.size()));
   if (every < kLeastSampleStep) return features;
   GramMatrix sample(problem_->rows, gram_->stride());
-  extend(columns_, {&sample, 1}, all, *pool_, every);
+  extend(columns_, {&sample, 1}, all, pool_, every);
   std::vector<double> xty = candidate.c;
   for (const Index j : features) xty.push_back(last_correlation_[at(j)]);
   for (std::size_t q = 0; q < all.size(); ++q) {
@@ -650,145 +624,70 @@ void GramBackend::measure_and_grow() {
   points_.clear();
   for (; n_looks_ > 0; --n_looks_) take_in(look(), 0);
   for (std::size_t first = 0; first < candidates_.size();) first = take_in(close(first), first);
-
-  // Certificates of all fits as they are in the end.
-  std::vector<Candidate*> all;
-  for (Candidate& candidate : candidates_) all.push_back(&candidate);
-  const PassResult told = measure(all, true, {});
-  for (std::size_t k = 0; k < all.size(); ++k) {
-    const auto begin = told.covered.begin() + static_cast<std::ptrdiff_t>(k * covered_.size());
-    all[k]->measured.assign(begin, begin + static_cast<std::ptrdiff_t>(all[k]->n_covered));
-    all[k]->sums = {told.squares[k], std::numeric_limits<double>::quiet_NaN()};
-  }
 }
 
 void GramBackend::correlate(std::span<const PathBlock>) {
-  if (growing_ != nullptr) {
-    measure_and_grow();
-    return;
+  if (growing_ != nullptr) measure_and_grow();
+  std::vector<Candidate*> chosen;
+  for (Candidate& candidate : candidates_) {
+    if (!candidate.proven) chosen.push_back(&candidate);
+  }
+  if (!chosen.empty()) {
+    const PassResult told = measure(chosen, true, {});
+    for (std::size_t k = 0; k < chosen.size(); ++k) {
+      const auto begin = told.covered.begin() + static_cast<std::ptrdiff_t>(k * covered_.size());
+      chosen[k]->measured.assign(begin, begin + static_cast<std::ptrdiff_t>(chosen[k]->n_covered));
+      chosen[k]->sums.loss = told.squares[k];
+    }
   }
   predict_held_out();
-  const Index m = n_measured_;
-  if (m == 0) return;
-  const Index n = columns_.n_samples();
-  const RowWeighting& rows = *problem_->rows;
-  // In groups, each with the features that are covered by then: supports are small at the start of
-  // a path.
-  struct Group {
-    Index first, count = 0, n_covered = 0;
-    std::size_t coef = 0;  // in coef_: (n_covered, count), row-major
-  };
-  std::vector<Group> groups;
-  for (const Candidate& candidate : candidates_) {
-    if (candidate.place < 0) continue;
-    for (const auto& [j, b] : candidate.coef) cover(j);
-    if (candidate.place % kMeasuredTogether == 0) groups.push_back({candidate.place});
-    Group& group = groups.back();
-    ++group.count;
-    group.n_covered = static_cast<Index>(covered_.size());
-  }
-  std::size_t n_coef = 0;
-  for (Group& group : groups) {
-    group.coef = n_coef;
-    n_coef += at(group.n_covered * group.count);
-  }
-  const auto n_covered = static_cast<Index>(covered_.size());
-  coef_.assign(n_coef, 0.0);
-  residual_.resize(at(n * m));
-  weighted_.resize(at(n * m));
-  for (Candidate& candidate : candidates_) {
-    const Index k = candidate.place;
-    if (k < 0) continue;
-    const Group& group = groups[at(k / kMeasuredTogether)];
-    candidate.n_covered = at(group.n_covered);
-    for (const auto& [j, b] : candidate.coef) {
-      coef_[group.coef + at(place_[at(j)] * group.count + k - group.first)] = -b;
-    }
-    for (Index i = 0; i < n; ++i) {
-      residual_[at(k * n + i)] = problem_->y->value[at(i)] - problem_->y_mean;
-    }
-  }
-  // Blocks of rows stay in the cache while the groups pass by.
-  std::vector<const double*> x(at(n_covered)), z(at(kMeasuredTogether));
-  const auto move_to = [&](Index row) {
-    for (Index k = 0; k < n_covered; ++k) x[at(k)] = columns_covered_[at(k)] + row;
-    return std::min(kRowsAtOnce, n - row);
-  };
-  for (Index row = 0; row < n; row += kRowsAtOnce) {
-    const Index n_rows = move_to(row);
-    for (const Group& group : groups) {
-      simd().update(n_rows, x.data(), group.n_covered, coef_.data() + group.coef, group.count,
-                    residual_.data() + group.first * n + row, n);
-    }
-  }
-  for (Index k = 0; k < m; ++k) {
-    // The weighted mean that goes also makes up for columns centred for other weights.
-    double* r = residual_.data() + k * n;
-    if (problem_->intercept) {
-      const double mean = simd().dot(n, rows.weight.data(), r);
-      for (Index i = 0; i < n; ++i) r[i] -= mean;
-    }
-    for (Index i = 0; i < n; ++i) weighted_[at(k * n + i)] = rows.weight[at(i)] * r[i];
-  }
-
-  correlation_.assign(at(n_covered * m), 0.0);
-  std::vector<double> part(at(n_covered * kMeasuredTogether));
-  for (Index row = 0; row < n; row += kRowsAtOnce) {
-    const Index n_rows = move_to(row);
-    for (const Group& group : groups) {
-      for (Index k = 0; k < group.count; ++k) {
-        z[at(k)] = weighted_.data() + (group.first + k) * n + row;
-      }
-      simd().cross(n_rows, x.data(), group.n_covered, z.data(), group.count, part.data(),
-                   group.n_covered);
-      const double* from = part.data();
-      for (Index k = group.first; k < group.first + group.count; ++k) {
-        double* sum = correlation_.data() + k * n_covered;
-        for (Index q = 0; q < group.n_covered; ++q) sum[q] += *from++;
-      }
-    }
-  }
 }
 
 void GramBackend::predict_held_out() {
-  const auto m = static_cast<Index>(candidates_.size()) - n_measured_;
-  if (m == 0) return;
-  const Index n = gram_->held_out_stride();
+  const auto& held_out = problem_->held_out;
+  for (Candidate& candidate : candidates_) {
+    candidate.sums.held_out = std::numeric_limits<double>::quiet_NaN();
+  }
+  if (held_out.empty()) return;
+  const bool copied = gram_->held_out == held_out;
+  const Index n = copied ? gram_->held_out_stride() : static_cast<Index>(held_out.size());
+  const auto m = static_cast<Index>(candidates_.size());
+  held_out_residual_.assign(at(n * m), 0.0);
   std::vector<Index> row(at(columns_.n_features()), -1);  // in coef_, of each feature in use
   std::vector<const double*> x;
   for (const Candidate& candidate : candidates_) {
-    if (candidate.place >= 0) continue;
     for (const auto& [j, b] : candidate.coef) {
-      if (row[at(j)] >= 0) continue;
+      if (!copied || row[at(j)] >= 0) continue;
       row[at(j)] = static_cast<Index>(x.size());
       x.push_back(gram_->held_out_values.data() + j * n);
     }
   }
   coef_.assign(x.size() * at(m), 0.0);
-  held_out_residual_.assign(at(n * m), 0.0);
-  Index column = 0;
-  for (const Candidate& candidate : candidates_) {
-    if (candidate.place >= 0) continue;
-    for (const auto& [j, b] : candidate.coef) coef_[at(row[at(j)] * m + column)] = -b;
-    double* r = held_out_residual_.data() + column++ * n;
-    for (const Index i : gram_->held_out) *r++ = problem_->y->value[at(i)] - problem_->y_mean;
+  for (Index k = 0; k < m; ++k) {
+    const Candidate& candidate = candidates_[at(k)];
+    double* r = held_out_residual_.data() + k * n;
+    if (!copied) {
+      const std::vector<double> all = residual(columns_, *problem_, candidate.coef);
+      for (const Index i : held_out) *r++ = all[at(i)];
+      continue;
+    }
+    for (const auto& [j, b] : candidate.coef) coef_[at(row[at(j)] * m + k)] = -b;
+    for (const Index i : held_out) *r++ = problem_->y->value[at(i)] - problem_->y_mean;
   }
-  simd().update(n, x.data(), static_cast<Index>(x.size()), coef_.data(), m,
-                held_out_residual_.data(), n);
-  column = 0;
-  for (Candidate& candidate : candidates_) {
-    if (candidate.place >= 0) continue;
-    candidate.held_out = held_out_residual_.data() + column++ * n;
+  if (copied) {
+    simd().update(n, x.data(), static_cast<Index>(x.size()), coef_.data(), m,
+                  held_out_residual_.data(), n);
+  }
+  for (Index k = 0; k < m; ++k) {
+    Candidate& candidate = candidates_[at(k)];
+    candidate.held_out = held_out_residual_.data() + k * n;
     candidate.sums.held_out =
-        held_out_error(*problem_, [&](std::size_t k) { return candidate.held_out[k]; });
+        held_out_error(*problem_, [&](std::size_t i) { return candidate.held_out[i]; });
   }
 }
 
 void GramBackend::certify(std::span<const PathBlock> blocks, std::span<CandidateReport> reports) {
-  const Index n = columns_.n_samples();
   const Index p = columns_.n_features();
-  const RowWeighting& rows = *problem_->rows;
-  const auto n_covered = static_cast<Index>(covered_.size());
   std::vector<GapTerm> terms;
   for (Index k = 0; k < blocks.front().count; ++k) {
     const Candidate& candidate = candidates_[at(k)];
@@ -797,7 +696,7 @@ void GramBackend::certify(std::span<const PathBlock> blocks, std::span<Candidate
     report.exact = candidate.outcome.exact;
     const double lambda = problem_->lambda[at(candidate.lambda_index)];
     if (lambda == 0.0) continue;
-    if (candidate.place < 0) {
+    if (candidate.proven) {
       report.gap = candidate.gap;
       continue;
     }
@@ -808,15 +707,6 @@ void GramBackend::certify(std::span<const PathBlock> blocks, std::span<Candidate
       report.finite = fit.status != Status::kNumericalBreakdown;
       continue;
     }
-    std::span<const double> measured = candidate.measured;
-    const double* z = nullptr;
-    double half_q = 0.5 * candidate.sums.loss;
-    if (growing_ == nullptr) {
-      measured = {correlation_.data() + candidate.place * n_covered, candidate.n_covered};
-      z = weighted_.data() + candidate.place * n;
-      half_q = 0.5 * simd().dot(n, z, residual_.data() + candidate.place * n);
-    }
-    const double bound = rounding(candidate);
     terms.clear();
     auto b = candidate.coef.begin();
     for (Index j = 0; j < p; ++j) {
@@ -824,50 +714,30 @@ void GramBackend::certify(std::span<const PathBlock> blocks, std::span<Candidate
       if (b != candidate.coef.end() && b->first == j) value = (b++)->second;
       if (problem_->excluded(j)) continue;
       const double a = problem_->a(j, lambda);
-      double g = 0.0;
-      if (place_[at(j)] >= 0 && at(place_[at(j)]) < measured.size()) {
-        g = measured[at(place_[at(j)])];
-      } else {
-        // What a growing matrix lacks, or lacked then, was proven inactive; and so was what it has
-        // and is not covered.
-        const Index q = gram_->place[at(j)];
-        if (growing_ != nullptr && (q < 0 || at(q) >= candidate.c.size())) continue;
-        if (std::fabs(candidate.c[at(q)]) + bound * weighted_norm_[at(j)] <= a) continue;
-        g = simd().dot(n, rows.column(columns_, j), z);
-      }
+      // What was not covered by then is proven inactive; so is what a growing matrix lacks.
+      const Index place = place_[at(j)];
+      if (place < 0 || at(place) >= candidate.n_covered) continue;
+      const double g = candidate.measured[at(place)];
       if (value != 0.0 || !(std::fabs(g) <= a)) {
         terms.push_back({a, problem_->e(j, lambda), value, g});
       }
     }
-    report.gap = smallest_gap(0.0, half_q, terms) / problem_->null_loss;
+    report.gap = smallest_gap(0.0, 0.5 * candidate.sums.loss, terms) / problem_->null_loss;
     report.finite = std::isfinite(report.gap);
   }
 }
 
 Harvest GramBackend::harvest(Index, Index k, bool want_residual) {
   const Candidate& candidate = candidates_[at(k)];
-  const Index n = columns_.n_samples();
   Harvest out;
   out.iterations = candidate.outcome.iterations;
   out.dependent = candidate.n_dependent > 0;
-  if (growing_ != nullptr) {
-    out.coef = candidate.coef;
-    out.sums = candidate.sums;
-    return out;
-  }
-  if (candidate.place < 0) {
-    out.sums = candidate.sums;
-    if (!want_residual) return out;
-    out.residual.assign(at(n), 0.0);
-    const double* r = candidate.held_out;
-    for (const Index i : gram_->held_out) out.residual[at(i)] = *r++;
-    return out;
-  }
-  out.coef = candidate.coef;
-  const double* r = residual_.data() + candidate.place * n;
-  std::vector<double> residual(r, r + n);
-  out.sums = sums_of_residual(*problem_, residual);
-  if (want_residual) out.residual = std::move(residual);
+  out.sums = candidate.sums;
+  if (!candidate.proven) out.coef = candidate.coef;
+  if (!want_residual) return out;
+  out.residual.assign(at(columns_.n_samples()), 0.0);
+  const double* r = candidate.held_out;
+  for (const Index i : problem_->held_out) out.residual[at(i)] = *r++;
   return out;
 }
 

@@ -33,14 +33,16 @@ GramRows::Block GramRows::read(Index first, Index m, std::span<const Index> feat
   for (Index k = 0; k < count; ++k, out += m) {
     const Index j = features[at(k)];
     if (k + 1 < count) columns_.prefetch_rows(features[at(k + 1)], first, m);
-    if (plain_) {
-      const double* x = columns_.read_rows(j, first, m, out);
-      if (x != out) std::copy_n(x, m, out);
-    } else {
-      weigh(first, m, j, out);
-    }
+    const double* x = read_column(first, m, j, out);
+    if (x != out) std::copy_n(x, m, out);
   }
   return {buffer, m};
+}
+
+const double* GramRows::read_column(Index first, Index m, Index j, double* buffer) {
+  if (plain_) return columns_.read_rows(j, first, m, buffer);
+  weigh(first, m, j, buffer);
+  return buffer;
 }
 
 void GramRows::read_float(Index first, Index m, std::span<const Index> features, float* out) {

@@ -35,8 +35,9 @@ struct GramMatrix {
   Index held_out_stride() const { return (static_cast<Index>(held_out.size()) + 31) / 32 * 32; }
 };
 
-/// Rows of a Gram matrix's products are taken in chunks of as many.
-constexpr Index kGramRows = 1024;
+/// Rows of a Gram matrix's products are taken in chunks of as many: no more than one block of
+/// packed_product.cpp, so that a chunk adds no sums of its own.
+constexpr Index kGramRows = 256;
 /// Features read at once.
 constexpr Index kGramBlock = 512;
 
@@ -60,6 +61,8 @@ class GramRows {
   /// Rows first .. first + m - 1 of those with weight, of some features; written to `buffer`
   /// (m, features) unless they are kept.
   Block read(Index first, Index m, std::span<const Index> features, double* buffer);
+  /// The same of one, not always written to `buffer` (m).
+  const double* read_column(Index first, Index m, Index j, double* buffer);
   /// The same in float, always written to `out`.
   void read_float(Index first, Index m, std::span<const Index> features, float* out);
 

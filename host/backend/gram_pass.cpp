@@ -22,7 +22,7 @@ constexpr Index kFloatRows = 256;
 // Where covered features are asked for: candidates at a time, since early ones use few of the
 // features, and rows of all covered features that the cache holds.
 constexpr Index kTogether = 12;
-constexpr Index kInCache = 1 << 17;
+constexpr Index kInCache = 1 << 16;
 constexpr Index kLeastRows = 64, kMostRows = 1024;
 // Outside features at a time.
 constexpr Index kFloatColumns = 16;
@@ -107,9 +107,8 @@ class PassPart {
   /// r, its squares, and products with covered features, which all stay in the cache meanwhile.
   void certify(Index first, Index m) {
     const auto n_covered = static_cast<Index>(request_.covered.size());
-    if (n_covered > 0) {
-      const GramRows::Block x = source_.read(first, m, request_.covered, x_.get());
-      for (Index k = 0; k < n_covered; ++k) columns_[at(k)] = x.values + k * x.stride;
+    for (Index k = 0; k < n_covered; ++k) {
+      columns_[at(k)] = source_.read_column(first, m, request_.covered[at(k)], x_.get() + k * m);
     }
     const double* minus_coef = minus_coef_.data();
     for (Index c = 0; c < request_.n_candidates; c += kTogether) {

@@ -28,8 +28,8 @@ struct CandidateReport {
 struct Harvest {
   SparseCoef coef;  ///< may be left out where nobody wants it (Problem::wants_coef) and lambda > 0
   ResidualSums sums;
-  std::vector<double> residual;  ///< (n_samples) as residual() gives it, if asked for; on held-out
-                                 ///< rows alone where `coef` is left out
+  std::vector<double> residual;  ///< (n_samples) as residual() gives it, if asked for; maybe on
+                                 ///< held-out rows alone
   Index iterations = 0;
   bool dependent = false;  ///< some features could not enter: they depend on active ones
 };

@@ -298,8 +298,9 @@ void solve_active_set(const Batch& batch, Mode mode, const ThreadPool& pool, Run
     }
     std::vector<GramMatrix> grams = make_gram_matrices(batch.columns, rows, pool);
     copy_held_out(batch.columns, batch.problems, grams, pool);
+    const ThreadPool lane(1);
     pool.run(n_lanes, [&](Index, int) {
-      GramBackend backend(batch.columns, grams, kGramLookAhead, control.tol());
+      GramBackend backend(batch.columns, grams, lane, kGramLookAhead, control.tol());
       Lane(batch, mode, backend, queue, control, sink).run();
     });
     return;

@@ -145,7 +145,7 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
   const std::size_t gram_bytes = (n_weightings * at(p) * at(p) + held_out) * sizeof(double);
   if (gram && !device) {
     // What making Gram matrices needs is gone before the paths begin.
-    const std::size_t paths = (32 * (2 * at(n) + 2 * at(p)) + support * support) * 8;
+    const std::size_t paths = (32 * (at(n) + 6 * at(p)) + support * support) * 8;
     fixed += at(threads) * std::max(gram_scratch_bytes(n), paths);
     if (!shape.own_weights) fixed += gram_bytes;
   }

@@ -51,7 +51,7 @@ class Columns {
   /// Builds every column that is missing; then matrix() is valid: column-major (n_samples,
   /// n_features).
   void build_all(const ThreadPool& pool) const;
-  const double* matrix() const { return storage_.get(); }
+  const double* matrix() const { return values_; }
   bool all_built() const { return all_built_.load(std::memory_order_acquire); }
 
   /// Writes xhat_j to `out` without keeping it.
@@ -90,9 +90,10 @@ class Columns {
   std::vector<double> mean_, max_abs_, norm_, squares_;
   std::vector<int> exponent_;
   struct Free {
-    void operator()(double* p) const;
+    void operator()(void* p) const;
   };
-  std::unique_ptr<double, Free> storage_;
+  std::unique_ptr<void, Free> storage_;
+  double* values_ = nullptr;                                    // there, from a page on
   mutable std::unique_ptr<std::atomic<std::uint8_t>[]> built_;  // 0 no, 1 being built, 2 ready
   mutable std::atomic<bool> all_built_{false};
 };

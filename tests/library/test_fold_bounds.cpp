@@ -14,7 +14,7 @@ using testing_library::at;
 
 /// What a fold needs, at the seam of the working-set engine.
 struct Fold {
-  static constexpr Index kRows = 1300;  // more than one chunk of rows
+  static constexpr Index kRows = 1300;  // several chunks of rows
   static constexpr Index kFeatures = 24;
   static constexpr Index kLambdas = 16;
 
@@ -67,7 +67,7 @@ struct Fold {
     problem.keep_coef = keep_coef;
     std::vector<GramMatrix> grams = make_gram_matrices(*columns, {problem.rows}, pool);
     copy_held_out(*columns, {&problem, 1}, grams, pool);
-    GramBackend backend(*columns, grams, kLambdas, tol);
+    GramBackend backend(*columns, grams, pool, kLambdas, tol);
     const Index slot = 0;
     const Problem* loaded = &problem;
     backend.load({&slot, 1}, {&loaded, 1});
