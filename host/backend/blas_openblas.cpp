@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -156,10 +157,10 @@ bool symmetric_eigen(Index n, double* a, Index lda, double* w) {
   const int lda32 = leading(lda, "symmetric_eigen", "lda");
   const int lwork = narrow(1 + 6 * n + 2 * n * n, "symmetric_eigen", "workspace");
   const int liwork = narrow(3 + 5 * n, "symmetric_eigen", "workspace");
-  std::vector<double> work(static_cast<std::size_t>(lwork));
+  const auto work = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(lwork));
   std::vector<int> iwork(static_cast<std::size_t>(liwork));
   int info = 0;
-  dsyevd_("V", "L", &n32, a, &lda32, w, work.data(), &lwork, iwork.data(), &liwork, &info, 1, 1);
+  dsyevd_("V", "L", &n32, a, &lda32, w, work.get(), &lwork, iwork.data(), &liwork, &info, 1, 1);
   return info == 0;
 }
 

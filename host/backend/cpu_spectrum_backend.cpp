@@ -55,12 +55,11 @@ class CpuSpectrum : public Spectrum {
     const Index m = system_.m, p = system_.p;
     row_space_ = system_.delta.empty() && m < p;
     k_ = row_space_ ? m : p;
-    U_.resize(product(k_, k_));
     values_.resize(at(k_));
     const bool given = !system_.K.empty();
     std::vector<double> gram = std::move(system_.K);
     if (!given) {
-      gram.resize(U_.size());
+      gram.resize(product(k_, k_));
       if (row_space_) {
         blas::syrk_rows_lower(m, p, 1.0, system_.A.data(), m, 0.0, gram.data(), m);
         blas::mirror_lower(m, gram.data(), m);
@@ -68,7 +67,7 @@ class CpuSpectrum : public Spectrum {
         column_gram(system_, gram.data());
       }
     }
-    std::copy(gram.begin(), gram.end(), U_.begin());
+    U_ = gram;
     converged_ = blas::symmetric_eigen(k_, U_.data(), k_, values_.data());
     if (!converged_) return;
 
@@ -76,20 +75,20 @@ class CpuSpectrum : public Spectrum {
     cutoff_ = static_cast<double>(std::max(m, p)) * 2.0 * kUnit * top;
     for (double& s : values_) s = std::max(s, 0.0);  // a Gram matrix has no others
 
-    std::vector<double> E(U_.size());
+    const auto E = std::make_unique_for_overwrite<double[]>(U_.size());
     for (Index i = 0; i < k_; ++i) {
       for (Index l = 0; l < k_; ++l) E[at(i * k_ + l)] = U_[at(i * k_ + l)] * values_[at(i)];
     }
     double trace = 0.0;
     for (Index i = 0; i < k_; ++i) trace += gram[at(i * k_ + i)];
     const double frobenius = std::sqrt(sum_squares(k_ * k_, gram.data()));
-    blas::gemm(false, false, k_, k_, k_, 1.0, gram.data(), k_, U_.data(), k_, -1.0, E.data(), k_);
+    blas::gemm(false, false, k_, k_, k_, 1.0, gram.data(), k_, U_.data(), k_, -1.0, E.get(), k_);
     // |fl(K) - K| <= inner u |A||A'|, whose Frobenius norm is at most the trace; then the product
     // with U: k u | |K||U| |_F <= k sqrt(k) u |K|_F. Roundings of A's entries, a few of each, are
     // among the 16.
     const double inner = static_cast<double>((row_space_ ? p : m) + 16);
     const double k = static_cast<double>(k_ + 2);
-    defect_ = std::sqrt(sum_squares(k_ * k_, E.data())) +
+    defect_ = std::sqrt(sum_squares(k_ * k_, E.get())) +
               (given ? system_.K_error : kUnit * inner * trace) +
               kUnit * k * std::sqrt(k) * frobenius;
     if (!row_space_ && !given) norm_ = std::sqrt(sum_squares(m * p, system_.A.data()));

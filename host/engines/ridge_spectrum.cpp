@@ -1,7 +1,6 @@
 #include "engines/ridge_spectrum.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -9,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <numeric>
+#include <span>
 #include <tuple>
 #include <vector>
 
@@ -41,38 +41,16 @@ constexpr Index kCoefColumns = 21 * kColumnUnit;  // X is read three times for s
 constexpr double kUnit = 0.5 * std::numeric_limits<double>::epsilon();  // one rounding
 constexpr Index kColumnsPerTask = 1024;  // untuned: enough for GEMM, small enough to balance
 constexpr Index kRotatedAtOnce = 21 * kColumnUnit;  // 8: eigenvectors are packed too often
+constexpr Index kMeansAtOnce = 24;                  // untuned
 constexpr Index kSlotsAtOnce = 2 * kColumnUnit;     // untuned
 constexpr Index kSmallProduct = 1'000'000;          // multiplications; OpenBLAS packs nothing then
 constexpr Index kLambdasAtOnce = 32;                // untuned: three filters each stay in the cache
 constexpr Index kRefinedNumbers = Index{1} << 21;   // held-out predictions of open fits at a time
 constexpr Index kChosenPerTask = kCoefColumns - 1;  // untuned; one more may follow
 
+constexpr int kModerate = 500;  // powers of two whose products are normal numbers
+
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
-
-/// 2^power where that is a normal number: the product with it rounds once, as std::ldexp does.
-constexpr int kBias = 1023;
-bool is_normal_power(int power) { return power > -kBias && power <= kBias; }
-double normal_power(int power) {
-  constexpr int kMantissaBits = 52;
-  return std::bit_cast<double>(static_cast<std::uint64_t>(power + kBias) << kMantissaBits);
-}
-
-/// sum_i w_i (y_i - f_i)^2 in eight sums, so that additions need not wait for each other.
-double weighted_error(Index n, const double* w, const double* y, const double* f) {
-  constexpr Index kLanes = 8;
-  double sums[kLanes] = {};
-  Index i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (Index l = 0; l < kLanes; ++l) {
-      const double error = y[i + l] - f[i + l];
-      sums[l] += w[i + l] * (error * error);
-    }
-  }
-  for (; i < n; ++i) sums[0] += w[i] * ((y[i] - f[i]) * (y[i] - f[i]));
-  double sum = 0.0;
-  for (const double part : sums) sum += part;
-  return sum;
-}
 
 Index padded_columns(Index count) { return (count + kColumnUnit - 1) / kColumnUnit * kColumnUnit; }
 
@@ -93,6 +71,7 @@ Index columns_at_once(Index rows) {
 struct Group {
   std::vector<Index> problems;
   bool fold = false;
+  std::vector<double> mean_products;  // if the group is made from products
 };
 
 /// A group with its decomposition and everything its columns share. Slot s is problems[s].
@@ -164,6 +143,7 @@ class RidgeRun {
 
  private:
   struct Combination;
+  struct Panel;
   const Problem& problem(const Prepared& prepared, Index slot) const {
     return batch_.problems[at(prepared.group->problems[at(slot)])];
   }
@@ -185,6 +165,7 @@ class RidgeRun {
   }
 
   void multiply_rows(const std::vector<Group>& groups);
+  void multiply_means(std::vector<Group>& groups);
   void multiply_columns(const std::vector<Group>& groups);
   bool from_products(const Group& group) const;
   bool all_but_some(const Group& group) const;
@@ -198,8 +179,7 @@ class RidgeRun {
   template <class Use>
   void predict(const Prepared& prepared, const Run& run, Scratch& scratch, Use&& use) const;
   void solve_full(const Prepared& prepared, const std::vector<Point>& points, Scratch& scratch);
-  void append(const Prepared& prepared, const std::vector<Point>& points, Index size,
-              const Index* features, const double* root, const double* beta,
+  void append(const Prepared& prepared, const std::vector<Point>& points, const Panel& panel,
               const std::vector<Fit*>& fits, Combination& combination) const;
   void add_coefficients(const Prepared& prepared, const std::vector<Point>& points,
                         const std::vector<Fit*>& fits, Scratch& scratch) const;
@@ -289,6 +269,26 @@ void RidgeRun::multiply_rows(const std::vector<Group>& groups) {
   }
 }
 
+/// Of all groups that are made from products: X is read once for some of them.
+void RidgeRun::multiply_means(std::vector<Group>& groups) {
+  if (products_.K.empty()) return;
+  std::vector<Group*> some;
+  std::vector<const RowWeighting*> rows;
+  for (Group& group : groups) {
+    if (!from_products(group)) continue;
+    some.push_back(&group);
+    rows.push_back(batch_.problems[at(group.problems.front())].rows.get());
+  }
+  const Index all = static_cast<Index>(some.size());
+  pool_.run((all + kMeansAtOnce - 1) / kMeansAtOnce, [&](Index chunk, int) {
+    const Index first = chunk * kMeansAtOnce, last = std::min(all, first + kMeansAtOnce);
+    auto found = mean_products(batch_.columns, products_,
+                               std::span(rows).subspan(at(first), at(last - first)));
+    for (Index g = first; g < last; ++g)
+      some[at(g)]->mean_products = std::move(found[at(g - first)]);
+  });
+}
+
 /// Whether A'A of a fold is that of all rows less that of the rows it leaves out.
 bool RidgeRun::all_but_some(const Group& group) const {
   const Problem& first = batch_.problems[at(group.problems.front())];
@@ -340,8 +340,8 @@ Prepared RidgeRun::prepare(const Group& group, std::optional<double> fixed_lambd
   const bool part = !whole && !products_.K.empty() && from_products(group);
   const bool but_some = !whole && !gram_.empty() && all_but_some(group);
   if (part) {
-    out.matrix =
-        make_ridge_group(columns, *first.rows, *first.penalties, first.intercept, products_);
+    out.matrix = make_ridge_group(columns, *first.rows, *first.penalties, first.intercept,
+                                  products_, group.mean_products);
     out.whole = std::make_unique<Prepared::Whole>();
   } else if (but_some) {
     out.matrix = make_ridge_group(columns, *first.rows, *first.penalties, first.intercept, gram_);
@@ -863,51 +863,64 @@ bool RidgeRun::holds(const Prepared& prepared, const std::vector<Point>& points,
   return gap <= kGoal * least_loss;
 }
 
-/// Appends `size` features to coefficients: beta_i / root_i (size, fits) in the user's units. Adds
-/// what is handed over to the combination.
-void RidgeRun::append(const Prepared& prepared, const std::vector<Point>& points, Index size,
-                      const Index* features, const double* root, const double* beta,
-                      const std::vector<Fit*>& fits, Combination& combination) const {
+/// Some features, one after another, of the fits that are handed over: beta is (raw - mean sum) /
+/// divisor in hat units.
+struct RidgeRun::Panel {
+  Index size = 0;
+  const Index* features = nullptr;
+  const double* raw = nullptr;      // (size, fits)
+  const double* divisor = nullptr;  // (size)
+  const double* mean = nullptr;     // (size), or null for 0
+  const double* sum = nullptr;      // (fits)
+};
+
+/// Hands over the features of a panel in the user's units, and adds what is handed over to the
+/// combination.
+void RidgeRun::append(const Prepared& prepared, const std::vector<Point>& points,
+                      const Panel& panel, const std::vector<Fit*>& fits,
+                      Combination& combination) const {
+  const Index size = panel.size;
   if (size == 0) return;
   std::vector<int> exponent(at(size));
-  std::vector<double> unit(at(size));
+  std::vector<double> factor(at(size)), mean(at(size), 0.0);
+  std::vector<double> sum(at(size), 0.0), shrunk(sum);
+  if (panel.mean != nullptr) std::copy_n(panel.mean, size, mean.begin());
   for (Index i = 0; i < size; ++i) {
-    exponent[at(i)] = batch_.columns.exponent(features[i]);
-    unit[at(i)] = std::ldexp(1.0, exponent[at(i)]);
+    exponent[at(i)] = batch_.columns.exponent(panel.features[i]);
+    factor[at(i)] = std::ldexp(1.0 / panel.divisor[i], -exponent[at(i)]);
   }
-  const auto [least, most] = std::minmax_element(exponent.begin(), exponent.end());
-  SparseCoef some(at(size));
-  std::vector<double> value(at(size)), sum(at(size), 0.0), shrunk(sum);
-  for (std::size_t c = 0; c < points.size(); ++c, beta += size) {
+  const auto [least, most] = std::minmax_element(factor.begin(), factor.end());
+  const bool moderate = std::ilogb(*least) > -kModerate && std::ilogb(*most) < kModerate;
+  const bool in_a_row = panel.features[size - 1] - panel.features[0] == size - 1;
+  std::vector<double> apart(in_a_row ? 0 : at(size));
+  const double* raw = panel.raw;
+  for (std::size_t c = 0; c < points.size(); ++c, raw += size) {
+    double* const all = fits[c]->all_coef.get();
+    double* const value = in_a_row ? all + panel.features[0] : apart.data();
     const int own = problem(prepared, points[c].slot).y->exponent;
-    const double sign = combination.sign[c], lam = lambda(prepared, points[c]);
-    if (is_normal_power(own - *most) && is_normal_power(own - *least)) {
+    const double off = panel.mean != nullptr ? panel.sum[c] : 0.0;
+    if (moderate && std::abs(own) < kModerate) {
+      const double unit = std::ldexp(1.0, own);
       for (Index i = 0; i < size; ++i) {
-        value[at(i)] = beta[i] / root[i] * normal_power(own - exponent[at(i)]);
+        value[i] = (raw[i] - mean[at(i)] * off) * (factor[at(i)] * unit);
       }
     } else {
       for (Index i = 0; i < size; ++i) {
-        value[at(i)] = std::ldexp(beta[i] / root[i], own - exponent[at(i)]);
+        value[i] =
+            std::ldexp((raw[i] - mean[at(i)] * off) / panel.divisor[i], own - exponent[at(i)]);
       }
     }
-    Index not_finite = 0;
-    for (Index i = 0; i < size; ++i) {
-      const double hat = sign * (unit[at(i)] * value[at(i)]);
-      sum[at(i)] += hat;
-      shrunk[at(i)] += lam * hat;
-      not_finite += std::isfinite(value[at(i)]) ? 0 : 1;
-    }
-    if (not_finite > 0) fits[c]->status = Status::kNumericalBreakdown;
-    std::ptrdiff_t kept = 0;
-    for (Index i = 0; i < size; ++i) {
-      some[at(kept)] = {features[i], value[at(i)]};
-      kept += value[at(i)] != 0.0 ? 1 : 0;
-    }
-    fits[c]->coef.insert(fits[c]->coef.end(), some.begin(), some.begin() + kept);
+    Index nonzero = 0;
+    for (Index i = 0; i < size; ++i) nonzero += value[i] != 0.0 ? 1 : 0;
+    fits[c]->n_nonzero += nonzero;
+    for (Index i = 0; !in_a_row && i < size; ++i) all[panel.features[i]] = value[i];
+    simd().axpy(size, combination.sign[c], value, sum.data());
+    simd().axpy(size, combination.sign[c] * lambda(prepared, points[c]), value, shrunk.data());
   }
   for (Index i = 0; i < size; ++i) {
-    combination.b[at(features[i])] = sum[at(i)];
-    combination.shrunk[at(features[i])] = shrunk[at(i)];
+    const Index j = panel.features[i];
+    combination.b[at(j)] = std::ldexp(sum[at(i)], exponent[at(i)]);
+    combination.shrunk[at(j)] = std::ldexp(shrunk[at(i)], exponent[at(i)]);
   }
 }
 
@@ -927,18 +940,26 @@ void RidgeRun::add_coefficients(const Prepared& prepared, const std::vector<Poin
   scratch.T.resize(at(k * padded));
   std::vector<ShrunkSums> sums(what.size());
   spectrum.shrink(what, prepared.Z.data(), scratch.T.data(), sums.data());
-  for (Fit* fit : fits) fit->coef.reserve(at(p_all));
+  for (Fit* fit : fits) {
+    fit->n_nonzero = 0;
+    fit->all_coef = std::make_unique_for_overwrite<double[]>(at(p_all));
+    if (p < p_all) std::fill_n(fit->all_coef.get(), p_all, 0.0);
+  }
   const bool eliminated = matrix.n_eliminated() > 0;
   Combination combination = new_combination(prepared, points);
   if (prepared.whole) {
     std::vector<double> alpha(at(k * padded));
     spectrum.coefficients(padded, scratch.T.data(), alpha.data());
-    products_coefficients(columns, matrix, backend_, padded, alpha.data(), scratch.beta,
-                          [&](Index first, Index size) {
-                            append(prepared, points, size, matrix.features.data() + first,
-                                   matrix.root.data() + first, scratch.beta.data(), fits,
-                                   combination);
-                          });
+    std::vector<double> square(at(p)), sum(at(padded));
+    for (Index j = 0; j < p; ++j) square[at(j)] = matrix.root[at(j)] * matrix.root[at(j)];
+    products_coefficients(
+        columns, matrix, backend_, padded, alpha.data(), scratch.beta, sum.data(),
+        [&](Index first, Index size) {
+          append(prepared, points,
+                 {size, matrix.features.data() + first, scratch.beta.data(), square.data() + first,
+                  matrix.rows->mean.data() + first, sum.data()},
+                 fits, combination);
+        });
   } else {
     scratch.beta.resize(at(p * padded));
     spectrum.coefficients(padded, scratch.T.data(), scratch.beta.data());
@@ -947,24 +968,24 @@ void RidgeRun::add_coefficients(const Prepared& prepared, const std::vector<Poin
       std::vector<Index> every(at(p_all));
       std::iota(every.begin(), every.end(), Index{0});
       expand(prepared, points, scratch.beta.data(), B.data());
-      append(prepared, points, p_all, every.data(), ones.data(), B.data(), fits, combination);
+      append(prepared, points, {p_all, every.data(), B.data(), ones.data()}, fits, combination);
     } else {
-      append(prepared, points, p, matrix.features.data(), matrix.root.data(), scratch.beta.data(),
+      append(prepared, points, {p, matrix.features.data(), scratch.beta.data(), matrix.root.data()},
              fits, combination);
     }
   }
-  for (Fit* fit : fits) fit->n_nonzero = static_cast<Index>(fit->coef.size());
   if (!eliminated && holds(prepared, points, combination)) return;
 
   std::vector<double> B, R;
   for (Index first = 0; first < count; first += wide_columns()) {
     const Index last = std::min(count, first + wide_columns());
     const std::vector<Point> some(points.begin() + first, points.begin() + last);
-    B.assign(at(p_all * (last - first)), 0.0);
+    B.resize(at(p_all * (last - first)));
     for (Index c = first; c < last; ++c) {
       const int exponent = problem(prepared, points[at(c)].slot).y->exponent;
-      for (const auto& [j, b] : fits[at(c)]->coef) {
-        B[at((c - first) * p_all + j)] = std::ldexp(b, columns.exponent(j) - exponent);
+      const double* b = fits[at(c)]->all_coef.get();
+      for (Index j = 0; j < p_all; ++j) {
+        B[at((c - first) * p_all + j)] = std::ldexp(b[j], columns.exponent(j) - exponent);
       }
     }
     const std::vector<double> gaps = certify_batch(prepared, some, B, R);
@@ -1268,10 +1289,14 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
       const int scale = 2 * one.y->exponent;
       const double* constant = prepared.constant.data() + slot * h;
       // Where its own held-out rows are, and what is to be predicted of those with weight.
-      std::vector<Index> place;
-      for (const Index row : one.held_out) {
-        place.push_back(std::lower_bound(prepared.held_out.begin(), prepared.held_out.end(), row) -
-                        prepared.held_out.begin());
+      std::vector<Index> place(one.held_out.size());
+      std::iota(place.begin(), place.end(), Index{0});
+      if (one.held_out != prepared.held_out) {
+        for (std::size_t i = 0; i < place.size(); ++i) {
+          place[i] = std::lower_bound(prepared.held_out.begin(), prepared.held_out.end(),
+                                      one.held_out[i]) -
+                     prepared.held_out.begin();
+        }
       }
       std::vector<Index> where;
       std::vector<double> target, weight;
@@ -1284,8 +1309,8 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
         target.push_back(one.y->value[at(one.held_out[i])] - constant[place[i]]);
         total += w;
       }
-      // Usually all of them, as they stand.
-      std::vector<double> picked(static_cast<Index>(where.size()) == h ? 0 : where.size());
+      const bool as_they_stand = static_cast<Index>(where.size()) == h;
+      std::vector<double> off(where.size());
       for (std::size_t l = 0; l < run.lambda.size(); ++l) {
         const Index c = static_cast<Index>(fits.size());
         const double* found = predicted + static_cast<Index>(l) * stride;
@@ -1295,9 +1320,11 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
         Fit fit = of_measure(one, measures[at(c)], ridged[at(c)]);
         fit.iterations = iterations[at(c)];
         fit.status = judged(fit);
-        for (std::size_t i = 0; i < picked.size(); ++i) picked[i] = found[where[i]];
-        const double sum = weighted_error(static_cast<Index>(where.size()), weight.data(),
-                                          target.data(), picked.empty() ? found : picked.data());
+        for (std::size_t i = 0; i < off.size(); ++i) {
+          off[i] = target[i] - found[as_they_stand ? static_cast<Index>(i) : where[i]];
+        }
+        double mean = 0.0, sum = 0.0;
+        simd().moments(static_cast<Index>(off.size()), weight.data(), off.data(), &mean, &sum);
         for (std::size_t i = 0; batch_.want_prediction && i < place.size(); ++i) {
           fit.held_out_prediction.push_back(
               one.y->centre + std::ldexp(constant[place[i]] + found[place[i]], one.y->exponent));
@@ -1385,7 +1412,7 @@ void RidgeRun::solve_ladder(const Group& group, Scratch& scratch) {
 }
 
 void RidgeRun::run() {
-  const std::vector<Group> groups = group_problems(batch_.problems);
+  std::vector<Group> groups = group_problems(batch_.problems);
   for (const Problem& one : batch_.problems) {
     for (const double lam : one.lambda) {
       if (one.l1_ratio > 0.0 && lam > 0.0) {
@@ -1400,6 +1427,7 @@ void RidgeRun::run() {
   }
 
   multiply_rows(groups);
+  multiply_means(groups);
   multiply_columns(groups);
 
   std::vector<std::uint8_t> ladder(groups.size());

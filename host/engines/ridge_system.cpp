@@ -5,13 +5,14 @@
 #include <limits>
 
 #include "backend/blas.hpp"
+#include "backend/simd.hpp"
 #include "thresher/error.hpp"
 
 namespace thresher {
 namespace {
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
-constexpr Index kPanelColumns = 1024;  // untuned: enough for GEMM, a small copy of X
+constexpr Index kPanelColumns = 2048;  // 1024: responses are packed twice as often
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -216,8 +217,11 @@ RowProducts make_row_products(const Columns& columns, const Penalties& penalties
   const double least = *std::min_element(out.l2.begin(), out.l2.end());
   out.unit = std::ldexp(1.0, std::ilogb(least));
   out.K.assign(at(n * n), 0.0);
-  std::vector<double> panel(at(n * std::min(p, kPanelColumns)));
-  for (Index first = 0; first < p; first += kPanelColumns) {
+  const auto is_unit = [&](double v) { return v == out.unit; };
+  const bool plain = std::all_of(out.l2.begin(), out.l2.end(), is_unit);
+  if (plain) blas::syrk_rows_lower(n, p, 1.0, columns.matrix(), n, 0.0, out.K.data(), n);
+  std::vector<double> panel(plain ? 0 : at(n * std::min(p, kPanelColumns)));
+  for (Index first = 0; !plain && first < p; first += kPanelColumns) {
     const Index width = std::min(kPanelColumns, p - first);
     for (Index k = 0; k < width; ++k) {
       const double* x = columns.column(first + k);
@@ -230,12 +234,37 @@ RowProducts make_row_products(const Columns& columns, const Penalties& penalties
   return out;
 }
 
+std::vector<std::vector<double>> mean_products(const Columns& columns, const RowProducts& products,
+                                               std::span<const RowWeighting* const> rows) {
+  const Index n = columns.n_samples(), p = columns.n_features();
+  const Index count = static_cast<Index>(rows.size());
+  std::vector<double> sums(at(n * count), 0.0), scaled(at(kColumnBlock * count));
+  for (Index first = 0; first < p; first += kColumnBlock) {
+    const Index width = std::min(kColumnBlock, p - first);
+    std::vector<const double*> x;
+    for (Index j = first; j < first + width; ++j) {
+      x.push_back(columns.column(j));
+      for (Index c = 0; c < count; ++c) {
+        scaled[at((j - first) * count + c)] =
+            rows[at(c)]->mean[at(j)] / (products.l2[at(j)] / products.unit);
+      }
+    }
+    simd().update(n, x.data(), width, scaled.data(), count, sums.data(), n);
+  }
+  std::vector<std::vector<double>> out;
+  for (Index c = 0; c < count; ++c) {
+    out.emplace_back(sums.begin() + c * n, sums.begin() + (c + 1) * n);
+  }
+  return out;
+}
+
 RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
-                            const Penalties& penalties, bool intercept,
-                            const RowProducts& products) {
+                            const Penalties& penalties, bool intercept, const RowProducts& products,
+                            const std::vector<double>& mean_products) {
   const Index n = columns.n_samples(), p = columns.n_features();
   const Index m = static_cast<Index>(rows.rows.size());
   RidgeGroup group;
+  group.mean_products = intercept ? mean_products : std::vector<double>(at(n), 0.0);
   group.rows = &rows;
   group.penalties = &penalties;
   group.intercept = intercept;
@@ -243,18 +272,11 @@ RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
   group.m = m;
   group.features.resize(at(p));
   group.root.resize(at(p));
-  std::vector<double> scaled(at(p));
   for (Index j = 0; j < p; ++j) {
     const double v = products.l2[at(j)] / group.unit;
     group.features[at(j)] = j;
     group.root[at(j)] = std::sqrt(v);
-    if (intercept) scaled[at(j)] = rows.mean[at(j)] / v;
-  }
-  group.mean_products.assign(at(n), 0.0);
-  if (intercept) {
-    blas::gemv(false, n, p, 1.0, columns.matrix(), n, scaled.data(), 0.0,
-               group.mean_products.data());
-    group.mean_square = dot(p, rows.mean.data(), scaled.data());
+    if (intercept) group.mean_square += rows.mean[at(j)] * (rows.mean[at(j)] / v);
   }
 
   RidgeSystem& system = group.system;
@@ -389,7 +411,7 @@ void row_products(const Columns& columns, const RidgeGroup& group, const std::ve
 
 void products_coefficients(const Columns& columns, const RidgeGroup& group,
                            const SpectrumBackend& backend, Index count, const double* alpha,
-                           std::vector<double>& beta,
+                           std::vector<double>& beta, double* sum,
                            const std::function<void(Index first, Index size)>& use) {
   const Index n = columns.n_samples(), p = columns.n_features();
   std::vector<double> weighted(at(n * count), 0.0);
@@ -399,21 +421,15 @@ void products_coefficients(const Columns& columns, const RidgeGroup& group,
       weighted[at(c * n + i)] = std::sqrt(group.rows->weight[at(i)]) * alpha[c * group.m + k];
     }
   }
-  std::vector<double> sum(at(count), 0.0);
+  std::fill_n(sum, count, 0.0);
   for (Index c = 0; group.intercept && c < count; ++c) {
-    for (Index i = 0; i < n; ++i) sum[at(c)] += weighted[at(c * n + i)];
+    for (Index i = 0; i < n; ++i) sum[c] += weighted[at(c * n + i)];
   }
   const Index n_panels = (p + kPanelColumns - 1) / kPanelColumns;  // about equal ones
   for (Index panel = 0; panel < n_panels; ++panel) {
     const Index first = panel * p / n_panels, size = (panel + 1) * p / n_panels - first;
     beta.resize(at(size * count));
     backend.correlate(n, size, columns.matrix() + first * n, count, weighted.data(), beta.data());
-    const double* mean = group.rows->mean.data() + first;
-    const double* root = group.root.data() + first;
-    for (Index c = 0; c < count; ++c) {
-      double* b = beta.data() + c * size;
-      for (Index j = 0; j < size; ++j) b[j] = (b[j] - mean[j] * sum[at(c)]) / root[j];
-    }
     use(first, size);
   }
 }

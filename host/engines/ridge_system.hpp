@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "backend/spectrum_backend.hpp"
@@ -78,10 +79,14 @@ bool products_suffice(const Columns& columns, const RowWeighting& rows, const Pe
 
 RowProducts make_row_products(const Columns& columns, const Penalties& penalties);
 
+/// RidgeGroup::mean_products of groups that are made from products, X read once.
+std::vector<std::vector<double>> mean_products(const Columns& columns, const RowProducts& products,
+                                               std::span<const RowWeighting* const> rows);
+
 /// The group without A, if products_suffice() for its rows and its v_j are those of the products.
 RidgeGroup make_ridge_group(const Columns& columns, const RowWeighting& rows,
-                            const Penalties& penalties, bool intercept,
-                            const RowProducts& products);
+                            const Penalties& penalties, bool intercept, const RowProducts& products,
+                            const std::vector<double>& mean_products);
 
 /// True if A'A of the system of these rows can be taken from X'X of all: as many rows as columns,
 /// equal weights, at most half of the rows left out, and factors as above.
@@ -107,10 +112,11 @@ void row_products(const Columns& columns, const RidgeGroup& group, const std::ve
                   double* out);
 
 /// A' alpha, alpha (m, count), for such a group, some features one after another: before every
-/// use(first, size) beta (size, count) is that of features first .. first + size - 1.
+/// use(first, size) it is (beta - mean sum') / root, beta (size, count) of features first .. first
+/// + size - 1, sum (count).
 void products_coefficients(const Columns& columns, const RidgeGroup& group,
                            const SpectrumBackend& backend, Index count, const double* alpha,
-                           std::vector<double>& beta,
+                           std::vector<double>& beta, double* sum,
                            const std::function<void(Index first, Index size)>& use);
 
 /// Writes sqrt(w_i) (yhat_i - y_mean), projected, to y (m), and Q'y to c (n_eliminated).

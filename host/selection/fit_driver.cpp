@@ -430,7 +430,8 @@ class Call {
     const bool may_extend = n_folds_ > 0 && options_.lambda_grid.empty();
     for (TileResponse& response : tile) {
       response.grid.resize(at(shape_.n_l1_ratios));
-      response.fits.assign(at(shape_.n_l1_ratios), std::vector<std::vector<Fit>>(at(1 + n_folds_)));
+      response.fits.resize(at(shape_.n_l1_ratios));
+      for (std::vector<std::vector<Fit>>& paths : response.fits) paths.resize(at(1 + n_folds_));
     }
     // What a response keeps is settled by its folds. Ridge solves them first, and then need not
     // form the other coefficients.
@@ -711,7 +712,7 @@ class Call {
       for (std::size_t l = 0; l < whole.size(); ++l) {
         const std::size_t f = a * n_lambdas + l;
         if (options_.keep_chosen && f != best && f != one_se) continue;
-        out.coef[f] = std::move(whole[l].coef);
+        out.coef[f] = take_coef(whole[l], shape_.n_features);
         out.coef_kept[f] = 1;
       }
     }

@@ -223,4 +223,15 @@ std::vector<double> log_grid(double first, double ratio, Index n) {
   return out;
 }
 
+std::vector<std::pair<Index, double>> take_coef(Fit& fit, Index p) {
+  if (!fit.all_coef) return std::move(fit.coef);
+  std::vector<std::pair<Index, double>> out;
+  out.reserve(at(p));
+  for (Index j = 0; j < p; ++j) {
+    if (fit.all_coef[at(j)] != 0.0) out.emplace_back(j, fit.all_coef[at(j)]);
+  }
+  fit.all_coef.reset();
+  return out;
+}
+
 }  // namespace thresher

@@ -131,8 +131,12 @@ struct Fit {
   double held_out_error = 0.0;  ///< the same on the held-out rows; NaN without any
   Index iterations = 0;
   std::vector<std::pair<Index, double>> coef;  ///< sorted by feature, no zeros
+  std::unique_ptr<double[]> all_coef;          ///< or of every feature, and coef is empty
   Index n_nonzero = 0;  ///< -1: never formed, as many as where the path's coefficients were
   std::vector<double> held_out_prediction;  ///< only if asked for
 };
+
+/// Takes the coefficients of p features out of a fit, as pairs.
+std::vector<std::pair<Index, double>> take_coef(Fit& fit, Index p);
 
 }  // namespace thresher

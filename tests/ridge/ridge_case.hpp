@@ -66,15 +66,21 @@ inline Case random_case(Index n, Index p, Index n_responses, unsigned seed) {
 
 /// Fits by (fold + 1, response, lambda).
 struct Answers : FitSink {
-  Index n_lambdas = 0;
+  Index n_features = 0;
   std::vector<std::vector<Fit>> fits;
   std::vector<Index> next;  // ascending lambda index, one problem at a time
   bool in_order = true;
   Index stop_after = -1;  // take() says stop after this lambda index
 
+  Answers(std::size_t n_problems, std::size_t n_lambdas, Index p)
+      : n_features(p), fits(n_problems), next(n_problems, 0) {
+    for (std::vector<Fit>& path : fits) path.resize(n_lambdas);
+  }
+
   bool take(Index problem, Index lambda_index, Fit&& fit) override {
     if (next[at(problem)] != lambda_index) in_order = false;
     next[at(problem)] = lambda_index + 1;
+    fit.coef = take_coef(fit, n_features);
     fits[at(problem)][at(lambda_index)] = std::move(fit);
     return stop_after < 0 || lambda_index < stop_after;
   }
@@ -83,7 +89,7 @@ struct Answers : FitSink {
 struct Solved {
   std::vector<Problem> problems;
   Answers answers;
-  Index n_responses = 0;
+  Index n_responses;
   const Fit& fit(Index fold, Index response, Index l) const {
     return answers.fits[at((fold + 1) * n_responses + response)][at(l)];
   }
@@ -161,16 +167,11 @@ inline Stage set_up(const Case& c, int threads) {
 
 inline Solved solve(const Case& c, int threads = 1, double tol = 1e-7, Index stop_after = -1) {
   Stage s = set_up(c, threads);
-  Solved out;
-  out.n_responses = c.n_responses;
+  Solved out{s.problems, Answers(s.problems.size(), c.lambda.size(), c.p), c.n_responses};
   out.answers.stop_after = stop_after;
-  out.answers.fits.resize(s.problems.size());
-  out.answers.next.assign(s.problems.size(), 0);
-  for (auto& path : out.answers.fits) path.resize(c.lambda.size());
   RunControl control(s.options, tol, nullptr);
   const Batch batch{*s.columns, s.problems, s.options, true, nullptr, accelerator};
   solve_ridge(batch, *s.pool, control, out.answers);
-  out.problems = s.problems;
   return out;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -116,6 +117,15 @@ TEST_P(RidgeSpectrum, WithoutIntercept) {
   }
 }
 
+TEST_P(RidgeSpectrum, ExcludedFeaturesAlone) {
+  for (const Index p : {7, 40}) {
+    Case c = with_lambdas(random_case(20, p, 2, 39), {3.0, 0.02});
+    c.v.assign(at(p), 1.0);
+    c.v[3] = kInfinity;
+    expect_exact(c);
+  }
+}
+
 TEST_P(RidgeSpectrum, FactorsUnpenalisedExcludedAndOwnRidge) {
   for (const Index p : {7, 40}) {
     for (const bool intercept : {true, false}) {
@@ -189,6 +199,22 @@ TEST_P(RidgeSpectrum, ExtremeScales) {
           EXPECT_NEAR(b.coef[k].second * scale, a.coef[k].second, 1e-9);
         }
       }
+    }
+  }
+}
+
+// Everything else of such a fit is finite.
+TEST_P(RidgeSpectrum, CoefficientsThatOverflowAreReported) {
+  for (const Index p : {6, 30}) {
+    Case c = with_lambdas(random_case(20, p, 2, 41), {0.5e-160, 0.01e-160});
+    for (double& x : c.X) x *= 1e-160;
+    for (Index i = 0; i < c.n; ++i) c.Y[at(i)] *= 1e151;
+    c.v.assign(at(p), 1e-160);
+    const Solved solved = solve(c);
+    for (Index l = 0; l < 2; ++l) {
+      EXPECT_TRUE(std::isfinite(solved.fit(-1, 0, l).objective));
+      EXPECT_EQ(solved.fit(-1, 0, l).status, Status::kNumericalBreakdown);
+      EXPECT_EQ(solved.fit(-1, 1, l).status, Status::kConverged);
     }
   }
 }
@@ -287,6 +313,32 @@ TEST_P(RidgeSpectrum, FoldsEqualFittingTheirRowsAlone) {
     c.intercept = false;
     expect_folds_as_alone(c, 1e-11);
   }
+}
+
+// Coefficients from X, in panels, beside those from columns.
+TEST_P(RidgeSpectrum, CoefficientsInPanels) {
+  Case c = with_lambdas(random_case(16, 2500, 3, 40), {3.0, 0.02});
+  for (Index j = 0; j < c.p; ++j) c.v.push_back(0.5 + static_cast<double>(j % 3));
+  const Solved columns = solve(c);
+  for (Index i = 0; i < c.n; ++i) c.fold.push_back(i % 4);
+  const Solved products = solve(c);
+  for (Index r = 0; r < c.n_responses; ++r) {
+    for (Index l = 0; l < 2; ++l) {
+      const Fit& a = columns.fit(-1, r, l);
+      const Fit& b = products.fit(-1, r, l);
+      EXPECT_EQ(b.n_nonzero, c.p);
+      ASSERT_EQ(static_cast<Index>(b.coef.size()), c.p);
+      for (Index j = 0; j < c.p; ++j) {
+        EXPECT_EQ(b.coef[at(j)].first, j);
+        EXPECT_NEAR(b.coef[at(j)].second, a.coef[at(j)].second, 1e-13);
+      }
+    }
+  }
+}
+
+// More than X's products with means are formed for at a time.
+TEST_P(RidgeSpectrum, ManyFoldsOfProducts) {
+  expect_folds_as_alone(with_lambdas(random_case(52, 60, 1, 38), {1.0, 1e-2}), 1e-11, -1, 26);
 }
 
 // So many folds that products with all rows pay, of which those with a fold's are what is left.
@@ -422,9 +474,7 @@ TEST_P(RidgeSpectrum, StopsWhenTimeIsUp) {
   Stage s = set_up(c, 2);
   s.options.time_limit = -1.0;
   RunControl control(s.options, 1e-7, nullptr);
-  Answers answers;
-  answers.fits.assign(3, std::vector<Fit>(2));
-  answers.next.assign(3, 0);
+  Answers answers(3, 2, c.p);
   solve_ridge({*s.columns, s.problems, s.options, false, nullptr, accelerator}, *s.pool, control,
               answers);
   for (const auto& path : answers.fits) {
@@ -435,9 +485,7 @@ TEST_P(RidgeSpectrum, StopsWhenTimeIsUp) {
 
 /// Fits the problems of `s`, all with every row kept: no folds.
 Answers solve_stage(Stage& s, std::size_t n_lambdas) {
-  Answers answers;
-  answers.fits.assign(s.problems.size(), std::vector<Fit>(n_lambdas));
-  answers.next.assign(s.problems.size(), 0);
+  Answers answers(s.problems.size(), n_lambdas, s.columns->n_features());
   RunControl control(s.options, 1e-7, nullptr);
   solve_ridge({*s.columns, s.problems, s.options, false, nullptr, accelerator}, *s.pool, control,
               answers);
@@ -753,7 +801,7 @@ TEST(RidgeCombination, WrongCoefficientsAreReported) {
 // A fold's Gram matrix as a part of the products of all rows: within its error of what the fold's
 // own columns give, weights, means and factors unlike, and rows that are held out likewise.
 TEST(RidgeProducts, PartsOfOneMatrixAreWithinTheirError) {
-  for (const auto& [intercept, p] : {std::pair{true, 60}, {false, 60}, {true, 1500}}) {
+  for (const auto& [intercept, p] : {std::pair{true, 60}, {false, 60}, {true, 2500}}) {
     Case c = random_case(24, p, 1, 31);
     c.intercept = intercept;
     for (Index j = 0; j < c.p; ++j) c.v.push_back(0.3 + 0.1 * static_cast<double>(j % 7));
@@ -768,8 +816,12 @@ TEST(RidgeProducts, PartsOfOneMatrixAreWithinTheirError) {
     const RowProducts products = make_row_products(*s.columns, *s.problems[0].penalties);
     ASSERT_EQ(products.l2, fold.penalties->l2);
     const RidgeGroup own = make_ridge_group(*s.columns, *fold.rows, *fold.penalties, intercept);
+    std::vector<const RowWeighting*> rows;  // the fold's among those of others
+    for (const Problem& one : s.problems) rows.push_back(one.rows.get());
+    const auto means = mean_products(*s.columns, products, rows);
+    EXPECT_EQ(mean_products(*s.columns, products, std::span(rows).subspan(1, 1))[0], means[1]);
     const RidgeGroup part =
-        make_ridge_group(*s.columns, *fold.rows, *fold.penalties, intercept, products);
+        make_ridge_group(*s.columns, *fold.rows, *fold.penalties, intercept, products, means[1]);
     ASSERT_EQ(part.m, own.m);
     EXPECT_EQ(part.root, own.root);
     Real off = 0.0L, trace = 0.0L;
@@ -805,11 +857,15 @@ TEST(RidgeProducts, PartsOfOneMatrixAreWithinTheirError) {
     // A' alpha and A (row / root), from X.
     const std::vector<double> alpha = random_case(own.m, 2, 1, 34).X;
     const std::vector<double> row = random_case(c.p, 1, 1, 35).X;
-    std::vector<double> beta(at(2 * c.p)), some, products_of_row(at(own.m));
+    std::vector<double> beta(at(2 * c.p)), some, sum_of(2), products_of_row(at(own.m));
     products_coefficients(*s.columns, part, cpu_spectrum_backend(), 2, alpha.data(), some,
-                          [&](Index first, Index size) {
-                            std::copy_n(some.begin(), size, beta.begin() + first);
-                            std::copy_n(some.begin() + size, size, beta.begin() + c.p + first);
+                          sum_of.data(), [&](Index first, Index size) {
+                            for (Index k = 0; k < 2 * size; ++k) {
+                              const Index r = k / size, j = first + k % size;
+                              const double mean = intercept ? fold.rows->mean[at(j)] : 0.0;
+                              beta[at(r * c.p + j)] =
+                                  (some[at(k)] - mean * sum_of[at(r)]) / part.root[at(j)];
+                            }
                           });
     row_products(*s.columns, part, row, products_of_row.data());
     std::vector<double> of_row(at(own.m), 0.0);
