@@ -10,6 +10,9 @@ namespace thresher {
 namespace {
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
+// Rows that share a reading of the right-hand side.
+constexpr Index kTogether = 4;
+
 struct Rotation {
   double cosine, sine;
 };
@@ -115,9 +118,9 @@ void PackedCholesky::remove(std::span<const Index> positions) {
   const Index width = size_ - origin;
   std::vector<Rotation> rotations(n_gone * at(width));
   // A few rows at a time: their chains of rotations are independent.
-  constexpr Index kTogether = 8;
-  double* r[kTogether];
-  double x[kTogether];
+  constexpr Index kAtOnce = 8;
+  double* r[kAtOnce];
+  double x[kAtOnce];
   std::size_t n_above = 1;  // removed rows above row i
   for (Index i = origin + 1; i < size_;) {
     if (n_above < n_gone && positions[n_above] == i) {
@@ -126,7 +129,7 @@ void PackedCholesky::remove(std::span<const Index> positions) {
       continue;
     }
     const Index stop = n_above < n_gone ? positions[n_above] : size_;
-    const Index count = std::min(kTogether, stop - i);
+    const Index count = std::min(kAtOnce, stop - i);
     for (Index k = 0; k < count; ++k) r[k] = row(i + k);
     for (std::size_t m = n_above; m-- > 0;) {
       Rotation* own = rotations.data() + m * at(width);  // by column, from origin on
@@ -134,8 +137,8 @@ void PackedCholesky::remove(std::span<const Index> positions) {
       for (std::size_t next = m; next < n_above; ++next) {
         const Index from = positions[next] + 1;
         const Index to = next + 1 < n_above ? positions[next + 1] : i;
-        if (count == kTogether) {
-          rotate<kTogether>(own + (from - origin), from, to, r, x);
+        if (count == kAtOnce) {
+          rotate<kAtOnce>(own + (from - origin), from, to, r, x);
         } else {
           for (Index k = 0; k < count; ++k)
             rotate<1>(own + (from - origin), from, to, r + k, x + k);
@@ -166,19 +169,38 @@ void PackedCholesky::remove(std::span<const Index> positions) {
 
 void PackedCholesky::solve(double* b, Index first_nonzero) const {
   const Simd& kernels = simd();
-  for (Index i = first_nonzero; i < size_; ++i) {
-    const double* r = row(i);
-    b[i] = (b[i] - kernels.dot(i - first_nonzero, r + first_nonzero, b + first_nonzero)) / r[i];
+  const double* r[kTogether];
+  double sums[kTogether];
+  for (Index i = first_nonzero; i < size_; i += kTogether) {
+    const Index m = std::min(kTogether, size_ - i);
+    for (Index k = 0; k < m; ++k) r[k] = row(i + k) + first_nonzero;
+    kernels.dots(i - first_nonzero, r, m, b + first_nonzero, sums);
+    for (Index k = 0; k < m; ++k) {
+      const double* own = row(i + k) + i;
+      double value = b[i + k] - sums[k];
+      for (Index c = 0; c < k; ++c) value -= own[c] * b[i + c];
+      b[i + k] = value / own[k];
+    }
   }
   solve_transposed(b);
 }
 
 void PackedCholesky::solve_transposed(double* b) const {
   const Simd& kernels = simd();
-  for (Index i = size_ - 1; i >= 0; --i) {
-    const double* r = row(i);
-    b[i] /= r[i];
-    kernels.axpy(i, -b[i], r, b);
+  const double* r[kTogether];
+  double minus[kTogether];
+  for (Index stop = size_; stop > 0;) {
+    const Index m = std::min(kTogether, stop);
+    const Index i = stop - m;
+    for (Index k = m - 1; k >= 0; --k) {
+      r[k] = row(i + k);
+      double& value = b[i + k];
+      value /= r[k][i + k];
+      minus[k] = -value;
+      for (Index c = 0; c < k; ++c) b[i + c] -= value * r[k][i + c];
+    }
+    kernels.axpys(i, m, minus, r, b);
+    stop = i;
   }
 }
 
