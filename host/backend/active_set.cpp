@@ -37,6 +37,9 @@ constexpr int kMostGradients = 20;
 // Steps at one lambda that drop all wrong signs at once. Nothing says that they descend: later ones
 // stop at the first sign change.
 constexpr int kMostExchanges = 4;
+// The residual is computed in double where no more than this share of the active features is new:
+// that is likely to be the last step at its lambda.
+constexpr Index kFewShare = 48;
 // Steps of the semismooth Newton method at one lambda; paths take two to five.
 constexpr Index kMostNewtonSteps = 40;
 constexpr double kArmijo = 1e-4;
@@ -393,6 +396,27 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
   std::vector<std::pair<double, std::size_t>> violators;
   const double hat_lambda = problem_.hat_lambda(lambda);
 
+  const auto find_violators = [&] {
+    outside.clear();
+    for (const Index j : working_set) {
+      if (state_[at(j)] == kOutside) outside.push_back(j);
+    }
+    g_outside.resize(outside.size());
+    products_.gradient(outside, g_outside.data());
+    violators.clear();
+    const double residual_norm = products_.weighted_residual_norm();
+    for (std::size_t m = 0; m < outside.size(); ++m) {
+      const Index j = outside[m];
+      const double a = problem_.a_of_hat(j, hat_lambda);
+      const double excess = std::fabs(g_outside[m]) - a;
+      // A feature without an L1 term belongs to the active set from the start.
+      if (a == 0.0 || (excess > 0.0 && excess > slack(j, residual_norm))) {
+        const double norm = columns_.norm(j);
+        violators.emplace_back(norm > 0.0 ? excess / norm : 0.0, m);
+      }
+    }
+  };
+
   for (;; ++out.iterations) {
     if (out.iterations >= limit) {
       out.exact = false;
@@ -452,26 +476,14 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
       h.swap(rest);
       if (n_new > 0) single = false;
     }
-    products_.set_coef(coef_);
+    const bool few_new = n_new > 0 && n_new * kFewShare <= static_cast<Index>(k);
+    products_.set_coef(coef_, !few_new);
     n_new = 0;
 
-    outside.clear();
-    for (const Index j : working_set) {
-      if (state_[at(j)] == kOutside) outside.push_back(j);
-    }
-    g_outside.resize(outside.size());
-    products_.gradient(outside, g_outside.data());
-    violators.clear();
-    const double residual_norm = products_.weighted_residual_norm();
-    for (std::size_t m = 0; m < outside.size(); ++m) {
-      const Index j = outside[m];
-      const double a = problem_.a_of_hat(j, hat_lambda);
-      const double excess = std::fabs(g_outside[m]) - a;
-      // A feature without an L1 term belongs to the active set from the start.
-      if (a == 0.0 || (excess > 0.0 && excess > slack(j, residual_norm))) {
-        const double norm = columns_.norm(j);
-        violators.emplace_back(norm > 0.0 ? excess / norm : 0.0, m);
-      }
+    find_violators();
+    if (violators.empty() && products_.residual_is_rounded()) {
+      products_.set_coef(coef_);
+      find_violators();
     }
     if (!violators.empty()) {
       const std::size_t most = single ? 1 : std::max(kEntrants, active_.size() / kEntrantShare);

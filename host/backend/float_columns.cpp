@@ -67,4 +67,39 @@ void FloatColumns::cross(std::span<const Index> places, Index first, double* out
   }
 }
 
+void FloatColumns::combine(const double* b, double* r) {
+  constexpr Index kCombinedRows = 1024;
+  const Index n_panels = static_cast<Index>(panels_.size());
+  std::vector<float> scale(at(n_places()));
+  for (Index k = 0; k < n_places(); ++k) scale[at(k)] = static_cast<float>(b[k]);
+  const float* together[kMostTogether];
+  // r stays in the first cache while a group of panels passes by.
+  for (Index row = 0; row < n_rows_; row += kCombinedRows) {
+    const Index rows = std::min(kCombinedRows, n_rows_ - row);
+    for (Index first = 0; first < n_panels; first += kMostTogether) {
+      const Index count = std::min(kMostTogether, n_panels - first);
+      for (Index p = 0; p < count; ++p) {
+        together[p] = panels_[at(first + p)].data() + row * kPanel;
+      }
+      simd().combine_floats(rows, together, count, scale.data() + first * kPanel, r + row);
+    }
+  }
+}
+
+void FloatColumns::correlate(const double* z, double* out) {
+  sides_.resize(at(n_rows_));
+  part_.resize(at(kPanel));
+  for (Index i = 0; i < n_rows_; ++i) sides_[at(i)] = static_cast<float>(z[i]);
+  std::fill(out, out + n_places(), 0.0);
+  for (std::size_t p = 0; p < panels_.size(); ++p) {
+    for (Index row = 0; row < n_rows_; row += kRows) {
+      simd().correlate_floats(std::min(kRows, n_rows_ - row), panels_[p].data() + row * kPanel, 1,
+                              sides_.data() + row, part_.data(), kPanel);
+      for (Index f = 0; f < kPanel; ++f) {
+        out[static_cast<Index>(p) * kPanel + f] += static_cast<double>(part_[at(f)]);
+      }
+    }
+  }
+}
+
 }  // namespace thresher

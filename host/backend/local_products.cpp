@@ -2,15 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "backend/simd.hpp"
 
 namespace thresher {
 namespace {
 
+constexpr double kEps = std::numeric_limits<double>::epsilon();
 // Bytes of active columns from which products in single precision pay, although each lambda then
 // takes one step more: columns in the cache are read fast enough.
-constexpr std::size_t kRoundedFrom = std::size_t{64} << 20;
+constexpr std::size_t kRoundedFrom = std::size_t{32} << 20;
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -34,18 +36,24 @@ ResidualProducts::ResidualProducts(const Columns& columns, const Problem& proble
   }
   z_.assign(at(columns.n_samples()), 0.0);
   whole_.resize(at(columns.n_samples()));
+  r_.resize(row_.size());
+  change_.resize(n_weighted_);
   set_coef({});
 }
 
 void ResidualProducts::append(std::span<const Index> features) {
+  gradients_of_.clear();
   const std::size_t k = active_.size();
   for (const Index j : features) {
     if (free_.empty()) {
       free_.push_back(static_cast<Index>(store_.size()));
       store_.emplace_back(row_.size());
+      in_r_.push_back(0.0);
     }
     place_.push_back(free_.back());
     free_.pop_back();
+    // r has what was in this place before: it cannot be followed.
+    if (in_r_[at(place_.back())] != 0.0) r_is_known_ = false;
     double* local = store_[at(place_.back())].data();
     problem_.rows->centred_column(columns_, j, whole_.data());
     for (std::size_t t = 0; t < n_weighted_; ++t) local[t] = sqrt_w_[t] * whole_[at(row_[t])];
@@ -70,6 +78,7 @@ bool ResidualProducts::enter(std::span<const Index> features, double* gram, Inde
   } else if (!rounded_) {
     rounded_ = std::make_unique<FloatColumns>(n_rows());
     rounded_->put(place_, active_.data());
+    r_is_known_ = false;  // it may still have columns that are not there
   }
   append(features);
   if (!may_round) {
@@ -90,12 +99,27 @@ void ResidualProducts::leave(Index position) {
   active_.erase(active_.begin() + position);
 }
 
-void ResidualProducts::set_coef(std::span<const double> coef) {
-  r_ = y_;
+void ResidualProducts::set_coef(std::span<const double> coef, bool may_round) {
+  const bool follows = may_round && rounded_ && r_is_known_;
+  if (follows) {
+    follow(coef);
+  } else {
+    rounding_ = 0.0;
+    gradients_of_.clear();
+  }
+  const Index first = follows ? n_rows() : 0;  // row that is computed in double
+  std::copy(y_.begin() + first, y_.end(), r_.begin() + first);
   std::vector<double> minus(coef.size());
-  for (std::size_t k = 0; k < coef.size(); ++k) minus[k] = -coef[k];
-  simd().axpys(static_cast<Index>(row_.size()), static_cast<Index>(coef.size()), minus.data(),
-               active_.data(), r_.data());
+  std::vector<const double*> x(coef.size());
+  for (std::size_t k = 0; k < coef.size(); ++k) {
+    minus[k] = -coef[k];
+    x[k] = active_[k] + first;
+  }
+  simd().axpys(static_cast<Index>(row_.size()) - first, static_cast<Index>(coef.size()),
+               minus.data(), x.data(), r_.data() + first);
+  std::fill(in_r_.begin(), in_r_.end(), 0.0);
+  for (std::size_t k = 0; k < coef.size(); ++k) in_r_[at(place_[k])] = coef[k];
+  r_is_known_ = true;
   if (problem_.intercept) {
     // Columns are centred to rounding only; the intercept takes up what that leaves.
     double mean = 0.0;
@@ -106,7 +130,28 @@ void ResidualProducts::set_coef(std::span<const double> coef) {
   weigh_residual();
 }
 
+void ResidualProducts::follow(std::span<const double> coef) {
+  by_place_.assign(in_r_.begin(), in_r_.end());
+  by_place_.resize(at(rounded_->n_places()));
+  for (std::size_t k = 0; k < coef.size(); ++k) by_place_[at(place_[k])] -= coef[k];
+  const auto size = [](std::span<const double> values) {
+    double sum = 0.0;
+    for (const double value : values) sum += std::fabs(value);
+    return sum;
+  };
+  rounding_ += FloatColumns::kCombined * size(by_place_);
+  allowed_rounding_ = kEps * static_cast<double>(coef.size()) * size(coef);
+  AlignedDoubles change(n_weighted_);
+  std::fill(change.begin(), change.end(), 0.0);
+  rounded_->combine(by_place_.data(), change.data());
+  for (std::size_t t = 0; t < n_weighted_; ++t) {
+    r_[t] += change[t];
+    change_[t] += change[t];
+  }
+}
+
 void ResidualProducts::set_residual(const double* r) {
+  r_is_known_ = false;
   std::copy(r, r + n_weighted_, r_.begin());
   weigh_residual();
 }
@@ -122,8 +167,22 @@ void ResidualProducts::weigh_residual() {
 }
 
 void ResidualProducts::gradient_active(double* g) {
-  simd().dots(static_cast<Index>(n_weighted_), active_.data(), static_cast<Index>(active_.size()),
-              r_.data(), g);
+  const Index n = n_rows();
+  const auto norm = [n](const AlignedDoubles& v) {
+    return std::sqrt(simd().dot(n, v.data(), v.data()));
+  };
+  const bool known = rounded_ && r_is_known_ && gradients_of_ == place_;
+  if (known &&
+      FloatColumns::kCorrelated * norm(change_) <= static_cast<double>(n) * kEps * norm(r_)) {
+    by_place_.resize(at(rounded_->n_places()));
+    rounded_->correlate(change_.data(), by_place_.data());
+    for (std::size_t k = 0; k < place_.size(); ++k) g[k] = gradients_[k] + by_place_[at(place_[k])];
+  } else {
+    simd().dots(n, active_.data(), static_cast<Index>(active_.size()), r_.data(), g);
+  }
+  gradients_.assign(g, g + active_.size());
+  gradients_of_ = place_;
+  change_.assign(n_weighted_, 0.0);
 }
 
 void ResidualProducts::gradient(std::span<const Index> features, double* g) {
@@ -152,7 +211,7 @@ bool GramProducts::enter(std::span<const Index> features, double* gram, Index ld
 
 void GramProducts::leave(Index position) { active_.erase(active_.begin() + position); }
 
-void GramProducts::set_coef(std::span<const double> coef) {
+void GramProducts::set_coef(std::span<const double> coef, bool) {
   c_ = xty_;
   std::vector<double> minus(coef.size());
   std::vector<const double*> columns(coef.size());

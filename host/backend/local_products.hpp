@@ -24,8 +24,11 @@ class LocalProducts {
   virtual bool enter(std::span<const Index> features, double* gram, Index ld, bool may_round) = 0;
   virtual void leave(Index position) = 0;
 
-  /// r for the active coefficients `coef`, computed from the data, not updated.
-  virtual void set_coef(std::span<const double> coef) = 0;
+  /// r for the active coefficients `coef`, computed from the data; if it may, single precision does
+  /// for what has changed since the last call.
+  virtual void set_coef(std::span<const double> coef, bool may_round = false) = 0;
+  /// Whether that has cost r more than rounding in double.
+  virtual bool residual_is_rounded() const { return false; }
   /// <x_j, r> for the active features.
   virtual void gradient_active(double* g) = 0;
   /// <x_j, r> for any features.
@@ -35,18 +38,20 @@ class LocalProducts {
 };
 
 /// Through columns: r is kept on all rows, also held-out ones. Cost of set_coef: n * n_active. From
-/// 64 MB of active columns on, products of entrants come from copies in single precision, if they
-/// may.
+/// 32 MB of active columns on, products of entrants and changes of r come from copies in single
+/// precision, where they may; a gradient then follows r if it has changed so little that rounding
+/// does no more than in double.
 class ResidualProducts final : public LocalProducts {
  public:
   ResidualProducts(const Columns& columns, const Problem& problem);
 
   bool enter(std::span<const Index> features, double* gram, Index ld, bool may_round) override;
   void leave(Index position) override;
-  void set_coef(std::span<const double> coef) override;
+  void set_coef(std::span<const double> coef, bool may_round = false) override;
   void gradient_active(double* g) override;
   void gradient(std::span<const Index> features, double* g) override;
   double weighted_residual_norm() const override { return z_norm_; }
+  bool residual_is_rounded() const override { return rounding_ > allowed_rounding_; }
 
   /// Bytes of that many active columns.
   static std::size_t bytes(Index n_rows, Index n_active);
@@ -65,6 +70,8 @@ class ResidualProducts final : public LocalProducts {
   const std::vector<double>& z() const { return z_; }
 
  private:
+  /// r on the rows with weight from the last one, in single precision.
+  void follow(std::span<const double> coef);
   void weigh_residual();
 
   const Columns& columns_;
@@ -81,7 +88,16 @@ class ResidualProducts final : public LocalProducts {
   std::vector<Index> place_;               // of the active columns, in the order of the active list
   std::vector<double*> active_;            // the columns there
   std::unique_ptr<FloatColumns> rounded_;  // the same places, once they pay
-  std::vector<double> whole_;              // (n) scratch
+  // For following r in single precision: the coefficients that it has, by place, if they are known;
+  // and, in units of the largest |x|, what rounding has done to it and what it does in double.
+  std::vector<double> in_r_;
+  bool r_is_known_ = false;
+  double rounding_ = 0.0, allowed_rounding_ = 0.0;
+  std::vector<double> gradients_;    // of the columns in these places, or of none, when
+  std::vector<Index> gradients_of_;  // r was less than now
+  AlignedDoubles change_;            // by this
+  std::vector<double> by_place_;     // scratch
+  std::vector<double> whole_;        // (n) scratch
 };
 
 /// Through X'WX and X'Wy, for n much larger than p, of the features that are in the matrix. Cost of
@@ -93,7 +109,7 @@ class GramProducts final : public LocalProducts {
 
   bool enter(std::span<const Index> features, double* gram, Index ld, bool may_round) override;
   void leave(Index position) override;
-  void set_coef(std::span<const double> coef) override;
+  void set_coef(std::span<const double> coef, bool may_round = false) override;
   void gradient_active(double* g) override;
   void gradient(std::span<const Index> features, double* g) override;
   double weighted_residual_norm() const override { return response_norm_; }

@@ -11,6 +11,8 @@ namespace thresher {
 constexpr Index kPanel = 32;
 /// Most right-hand sides one call of Simd::correlate_panel takes.
 constexpr Index kMaxRightSides = 12;
+/// Most panels one call of Simd::combine_floats takes.
+constexpr Index kMostTogether = 8;
 /// Rows added in float before the partial sum joins the total; the rounding bound of
 /// half_panels.hpp depends on it.
 constexpr Index kRowBlock = 256;
@@ -89,6 +91,10 @@ struct Simd {
   /// The same of a panel in single precision.
   void (*correlate_floats)(Index n, const float* panel, Index m, const float* z, float* c,
                            Index ldc);
+  /// r[i] += sum_p sum_f panels[p][i * kPanel + f] b[p * kPanel + f] for count <= kMostTogether
+  /// panels: no more than kPanel / 4 * kMostTogether terms are added in float.
+  void (*combine_floats)(Index n, const float* const* panels, Index count, const float* b,
+                         double* r);
 };
 
 const Simd& simd();

@@ -34,6 +34,7 @@ const Simd kSimd = {"x86-64",
                     nullptr,
                     to_half,
                     correlate_panel,
-                    correlate_floats};
+                    correlate_floats,
+                    combine_floats};
 
 }  // namespace thresher::simd_baseline

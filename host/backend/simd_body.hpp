@@ -673,3 +673,36 @@ void correlate_panel(Index n, const std::uint16_t* panel, Index m, const float* 
 void correlate_floats(Index n, const float* panel, Index m, const float* z, float* c, Index ldc) {
   correlate_any(n, panel, m, z, c, ldc);
 }
+
+/// The halves of v, lane by lane, added in double.
+inline Doubles add_halves(Floats v) {
+  using Half = float __attribute__((vector_size(kBytes / 2)));
+  Half low, high;
+  __builtin_memcpy(&low, &v, kBytes / 2);
+  __builtin_memcpy(&high, reinterpret_cast<const char*>(&v) + kBytes / 2, kBytes / 2);
+  return __builtin_convertvector(low, Doubles) + __builtin_convertvector(high, Doubles);
+}
+
+void combine_floats(Index n, const float* const* panels, Index count, const float* b, double* r) {
+  Floats scale[kMostTogether][kVectors];
+  for (Index p = 0; p < count; ++p) {
+    for (Index v = 0; v < kVectors; ++v) scale[p][v] = load_floats(b + p * kPanel + v * kFloats);
+  }
+  const auto row = [&](Index i) {
+    Floats sum{};
+    for (Index p = 0; p < count; ++p) {
+#pragma GCC unroll 8
+      for (Index v = 0; v < kVectors; ++v) {
+        sum += load_floats(panels[p] + i * kPanel + v * kFloats) * scale[p][v];
+      }
+    }
+    return add_halves(sum);
+  };
+  Index i = 0;
+  for (; i + kDoubles <= n; i += kDoubles) {
+    Doubles sums[kDoubles];
+    for (Index k = 0; k < kDoubles; ++k) sums[k] = row(i + k);
+    store(r + i, load(r + i) + totals(sums));
+  }
+  for (; i < n; ++i) r[i] += total(row(i));
+}
