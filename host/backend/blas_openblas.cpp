@@ -24,8 +24,10 @@ void dsyrk_(const char*, const char*, const int*, const int*, const double*, con
 void dgemv_(const char*, const int*, const int*, const double*, const double*, const int*,
             const double*, const int*, const double*, double*, const int*, std::size_t);
 void dpotrf_(const char*, const int*, double*, const int*, int*, std::size_t);
-void dsyevd_(const char*, const char*, const int*, double*, const int*, double*, double*,
-             const int*, int*, const int*, int*, std::size_t, std::size_t);
+void dsytrd_(const char*, const int*, double*, const int*, double*, double*, double*, double*,
+             const int*, int*, std::size_t);
+void dstedc_(const char*, const int*, double*, double*, double*, const int*, double*, const int*,
+             int*, const int*, int*, std::size_t);
 char* openblas_get_config();
 char* openblas_get_corename();
 }
@@ -151,17 +153,67 @@ void gemv(bool trans, Index m, Index n, double alpha, const double* a, Index lda
   dgemv_(&t, &m32, &n32, &alpha, a, &lda32, x, &one, &beta, y, &one, 1);
 }
 
+namespace {
+
+/// C (n, n) <- H_1 ... H_(n-1) C, the reflectors I - tau v v' that dsytrd leaves below the
+/// subdiagonal of A. So many at a time are I - V T V' (Schreiber & Van Loan 1989), whose products
+/// gemm() forms: LAPACK's dormtr takes 32 and packs V for each of its own.
+void reflect(Index n, const double* a, Index lda, const double* tau, double* c) {
+  constexpr Index kAtOnce = 64;
+  std::vector<double> V(static_cast<std::size_t>(n * kAtOnce)), W(V.size()), TW(V.size());
+  std::vector<double> G(kAtOnce * kAtOnce), T(kAtOnce * kAtOnce);
+  for (Index block = (n - 2) / kAtOnce; block >= 0; --block) {
+    const Index first = block * kAtOnce, count = std::min(kAtOnce, n - 1 - first);
+    const Index m = n - 1 - first;  // rows of V; those above are left alone
+    std::fill(V.begin(), V.end(), 0.0);
+    for (Index k = 0; k < count; ++k) {
+      double* v = V.data() + k * m;
+      v[k] = 1.0;
+      const double* below = a + (first + k) * lda + first + 1;
+      std::copy(below + k + 1, below + m, v + k + 1);
+    }
+    gemm(true, false, count, count, m, 1.0, V.data(), m, V.data(), m, 0.0, G.data(), count);
+    std::fill(T.begin(), T.end(), 0.0);
+    for (Index k = 0; k < count; ++k) {
+      const double t = tau[first + k];
+      T[static_cast<std::size_t>(k * count + k)] = t;
+      for (Index l = 0; l < k; ++l) {  // column k above the diagonal: -t T G
+        const double g = -t * G[static_cast<std::size_t>(k * count + l)];
+        for (Index i = 0; i <= l; ++i) {
+          T[static_cast<std::size_t>(k * count + i)] +=
+              T[static_cast<std::size_t>(l * count + i)] * g;
+        }
+      }
+    }
+    double* const rows = c + first + 1;
+    gemm(true, false, count, n, m, 1.0, V.data(), m, rows, n, 0.0, W.data(), count);
+    gemm(false, false, count, n, count, 1.0, T.data(), count, W.data(), count, 0.0, TW.data(),
+         count);
+    gemm(false, false, m, n, count, -1.0, V.data(), m, TW.data(), count, 1.0, rows, n);
+  }
+}
+
+}  // namespace
+
 bool symmetric_eigen(Index n, double* a, Index lda, double* w) {
   if (n == 0) return true;
   const int n32 = narrow(n, "symmetric_eigen", "n");
   const int lda32 = leading(lda, "symmetric_eigen", "lda");
-  const int lwork = narrow(1 + 6 * n + 2 * n * n, "symmetric_eigen", "workspace");
+  const int lwork = narrow(1 + 4 * n + n * n, "symmetric_eigen", "workspace");
   const int liwork = narrow(3 + 5 * n, "symmetric_eigen", "workspace");
+  const auto size = static_cast<std::size_t>(n);
   const auto work = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(lwork));
+  const auto vectors = std::make_unique_for_overwrite<double[]>(size * size);
+  std::vector<double> off(size), tau(size);
   std::vector<int> iwork(static_cast<std::size_t>(liwork));
   int info = 0;
-  dsyevd_("V", "L", &n32, a, &lda32, w, work.get(), &lwork, iwork.data(), &liwork, &info, 1, 1);
-  return info == 0;
+  dsytrd_("L", &n32, a, &lda32, w, off.data(), tau.data(), work.get(), &lwork, &info, 1);
+  dstedc_("I", &n32, w, off.data(), vectors.get(), &n32, work.get(), &lwork, iwork.data(), &liwork,
+          &info, 1);
+  if (info != 0) return false;
+  if (n > 1) reflect(n, a, lda, tau.data(), vectors.get());
+  for (Index j = 0; j < n; ++j) std::copy_n(vectors.get() + j * n, n, a + j * lda);
+  return true;
 }
 
 bool cholesky_upper(Index n, double* a, Index lda) {

@@ -1320,8 +1320,10 @@ std::vector<Fit> RidgeRun::solve_fold(const Prepared& prepared, const std::vecto
         Fit fit = of_measure(one, measures[at(c)], ridged[at(c)]);
         fit.iterations = iterations[at(c)];
         fit.status = judged(fit);
-        for (std::size_t i = 0; i < off.size(); ++i) {
-          off[i] = target[i] - found[as_they_stand ? static_cast<Index>(i) : where[i]];
+        if (as_they_stand) {
+          for (std::size_t i = 0; i < off.size(); ++i) off[i] = target[i] - found[i];
+        } else {
+          for (std::size_t i = 0; i < off.size(); ++i) off[i] = target[i] - found[where[i]];
         }
         double mean = 0.0, sum = 0.0;
         simd().moments(static_cast<Index>(off.size()), weight.data(), off.data(), &mean, &sum);

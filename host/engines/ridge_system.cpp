@@ -94,7 +94,7 @@ bool one_system_per_lambda(const Columns& columns, const RowWeighting& rows,
   }
   double value = 0.0;
   if (common_ratio(ratio, &value)) return false;
-  // Flops: a Gram matrix, and 8 k^3 for k eigenpairs (dsyevd, k = 900: 0.115 s at 50 GFLOP/s).
+  // Flops: a Gram matrix, and 8 k^3 for k eigenpairs (k = 900: 0.115 s at 50 GFLOP/s).
   const double column_side = n * p * p + 8.0 * p * p * p;
   const double row_side = static_cast<double>(n_lambdas) * (n * n * p + 8.0 * n * n * n);
   return row_side < column_side;
