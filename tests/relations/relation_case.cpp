@@ -101,6 +101,8 @@ Case wide() { return simulated(15, 25, 0.4, 0.0, 4, 0.3, 2); }
 Case narrow() { return simulated(30, 6, 0.3, 0.0, 6, 1.0, 3); }
 Case large() { return simulated(200, 1000, 0.5, 0.0, 20, 1.0, 4); }
 
+Case wider() { return simulated(64, 1100, 0.5, 0.0, 20, 1.0, 4); }
+
 Case ties() {
   Random random(5);
   Case out;

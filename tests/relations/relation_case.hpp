@@ -64,6 +64,7 @@ Case tall();    ///< 40 x 8, correlated, offset 3
 Case wide();    ///< 15 x 25
 Case narrow();  ///< 30 x 6
 Case large();   ///< 200 x 1000
+Case wider();   ///< 64 x 1100
 Case ties();    ///< 24 x 9, integers with equal, opposite and summed columns
 
 /// `given` with random row weights, factors and a fixed L2 term.

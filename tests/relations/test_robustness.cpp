@@ -225,6 +225,13 @@ TEST_P(Relation, R38_accelerators_change_nothing_on_200_rows_and_1000_columns) {
   expect_accelerators_change_nothing(GetParam(), with_grid(large(), fractions));
 }
 
+// Supports stay below what ends solving ahead (ResidualBackend::max_look_ahead).
+TEST_P(Relation, R38_accelerators_change_nothing_where_lambdas_are_solved_ahead) {
+  std::vector<double> fractions;
+  for (int k = 0; k < 20; ++k) fractions.push_back(std::pow(0.75, k));
+  expect_accelerators_change_nothing(GetParam(), with_grid(wider(), fractions));
+}
+
 /// A column that must enter, while its product in half precision is below a_j by nearly all of the
 /// bound |x - xh| |z|: every x_i lies just off a half-precision number, on the side of z_i. The
 /// first guess of the working set is filled with 400 decoys, shrunk copies of the one true feature.
