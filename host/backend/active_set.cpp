@@ -20,8 +20,8 @@ constexpr std::size_t kEntrantShare = 8;
 constexpr double kTinyPivot = 1e-12;
 // With Gram rows in single precision, good to some 1e-9, pivots have to be far from rounding.
 constexpr double kSafePivot = 1e-4;
-// |h_j| needs no further refinement below this share of a_j, or where the h_j^2 / (2 e_j), which is
-// what they add to the gap, make up this relative gap.
+// No further refinement where all |h_j| are below this share of a_j, or where the sum of h_j^2 / (2
+// e_j), which is what they add to the gap, makes up this relative gap.
 constexpr double kStationary = 1e-12;
 constexpr double kNoGap = 1e-20;
 constexpr int kRefinements = 3;
@@ -31,7 +31,7 @@ constexpr double kNearFactor = 1.5;
 constexpr double kSmallStep = 3.0;
 // |rest| / |h| of Newton directions by conjugate gradients: when lambda has just changed, and
 // later.
-constexpr double kCoarse = 1e-2;
+constexpr double kCoarse = 3e-2;
 constexpr double kFine = 1e-10;
 constexpr int kMostGradients = 20;
 // Steps at one lambda that drop all wrong signs at once. Nothing says that they descend: later ones
@@ -108,11 +108,14 @@ bool ActiveSet::conjugate_gradients(const std::vector<double>& h, Index first_h,
   delta.assign(h.size(), 0.0);
   rest = h;
   const double residual_norm = products_.weighted_residual_norm();
-  double least = std::numeric_limits<double>::infinity();
-  for (std::size_t k = 0; k < h.size(); ++k) least = std::min(least, enough(k, residual_norm));
-  least *= 0.5;
+  double least = std::numeric_limits<double>::infinity(), least_e = least;
+  for (std::size_t k = 0; k < h.size(); ++k) {
+    least = std::min(least, rounding_level(k, residual_norm));
+    least_e = std::min(least_e, e_[k]);
+  }
   const double squares_wanted =
-      std::max(precision * precision * kernels.dot(n, h.data(), h.data()), least * least);
+      std::max({precision * precision * kernels.dot(n, h.data(), h.data()), 0.25 * least * least,
+                0.25 * 2.0 * least_e * kNoGap * problem_.null_loss});
   double last = std::numeric_limits<double>::infinity();
   for (int i = 0; i < kMostGradients; ++i) {
     if (kernels.dot(n, rest.data(), rest.data()) <= squares_wanted) return true;
@@ -335,21 +338,20 @@ void ActiveSet::start_from(const SparseCoef& start, double lambda) {
   read_again();
 }
 
-double ActiveSet::enough(std::size_t k, double residual_norm) const {
-  const double each = kNoGap * problem_.null_loss / static_cast<double>(active_.size());
-  return std::max(kStationary * a_[k] + slack(active_[k], residual_norm),
-                  std::sqrt(2.0 * e_[k] * each));
+double ActiveSet::rounding_level(std::size_t k, double residual_norm) const {
+  return kStationary * a_[k] + slack(active_[k], residual_norm);
 }
 
 double ActiveSet::stationarity(std::vector<double>& h) const {
   h.resize(active_.size());
-  double worst = 0.0;
+  double worst = 0.0, gap = 0.0;
   const double residual_norm = products_.weighted_residual_norm();
   for (std::size_t k = 0; k < active_.size(); ++k) {
     h[k] = g_[k] - a_[k] * sign_[k] - e_[k] * coef_[k];
-    worst = std::max(worst, std::fabs(h[k]) / enough(k, residual_norm));
+    worst = std::max(worst, std::fabs(h[k]) / rounding_level(k, residual_norm));
+    gap += e_[k] > 0.0 ? h[k] * h[k] / (2.0 * e_[k]) : std::numeric_limits<double>::infinity();
   }
-  return worst;
+  return std::min(worst, std::sqrt(gap / (kNoGap * problem_.null_loss)));
 }
 
 ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& working_set,

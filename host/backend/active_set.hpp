@@ -107,10 +107,10 @@ class ActiveSet {
   void forget(Index position);
   /// What rounding explains of a correlation with a residual of this norm.
   double slack(Index j, double residual_norm) const;
-  /// The |h_j| of active feature k that may be left.
-  double enough(std::size_t k, double residual_norm) const;
-  /// h: what is missing to stationarity on the active features. Returns the largest |h_j| as a
-  /// multiple of what may be left; NaN counts as 0 or NaN.
+  /// The |h_j| of active feature k that rounding leaves.
+  double rounding_level(std::size_t k, double residual_norm) const;
+  /// h: what is missing to stationarity on the active features. Returns it as a
+  /// multiple of what may be left, for rounding or for the gap; NaN counts as 0 or NaN.
   double stationarity(std::vector<double>& h) const;
 
   const Columns& columns_;

@@ -68,21 +68,14 @@ void FloatColumns::cross(std::span<const Index> places, Index first, double* out
 }
 
 void FloatColumns::combine(const double* b, double* r) {
-  constexpr Index kCombinedRows = 1024;
   const Index n_panels = static_cast<Index>(panels_.size());
   std::vector<float> scale(at(n_places()));
   for (Index k = 0; k < n_places(); ++k) scale[at(k)] = static_cast<float>(b[k]);
   const float* together[kMostTogether];
-  // r stays in the first cache while a group of panels passes by.
-  for (Index row = 0; row < n_rows_; row += kCombinedRows) {
-    const Index rows = std::min(kCombinedRows, n_rows_ - row);
-    for (Index first = 0; first < n_panels; first += kMostTogether) {
-      const Index count = std::min(kMostTogether, n_panels - first);
-      for (Index p = 0; p < count; ++p) {
-        together[p] = panels_[at(first + p)].data() + row * kPanel;
-      }
-      simd().combine_floats(rows, together, count, scale.data() + first * kPanel, r + row);
-    }
+  for (Index first = 0; first < n_panels; first += kMostTogether) {
+    const Index count = std::min(kMostTogether, n_panels - first);
+    for (Index p = 0; p < count; ++p) together[p] = panels_[at(first + p)].data();
+    simd().combine_floats(n_rows_, together, count, scale.data() + first * kPanel, r);
   }
 }
 

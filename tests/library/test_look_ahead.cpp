@@ -1,7 +1,7 @@
 // How many lambdas are solved before X is read for all of them.
 
 #include "backend/cpu_working_set_backend.hpp"
-#include "library_case.hpp"
+#include "problem_case.hpp"
 
 namespace thresher::testing_library {
 namespace {
@@ -9,19 +9,9 @@ namespace {
 /// A path in residual mode, one lambda at a time: supports, and how far it then looks ahead.
 std::vector<std::pair<Index, Index>> supports_and_look_ahead(Index n_rows, double l1_ratio) {
   constexpr Index kFeatures = 320, kLambdas = 12, kMost = 4;
-  Table table(n_rows, kFeatures, 1);
-  ThreadPool pool(1);
-  const Data data = table.data();
-  const Options options;
-  const Columns columns(data.X, true, {}, pool, false);
-  const std::vector<double> ones(at(n_rows), 1.0);
-  Problem problem;
-  problem.l1_ratio = l1_ratio;
-  problem.rows = make_row_weightings(columns, {ones}, pool).front();
-  problem.penalties = make_penalties(data, options, columns, *problem.rows);
-  problem.y = std::make_shared<Response>(
-      make_response(std::vector<double>(table.Y.begin(), table.Y.begin() + n_rows), ones, true));
-  finish_problem(columns, problem);
+  ProblemCase c(n_rows, kFeatures, l1_ratio);
+  const Columns& columns = c.columns;
+  Problem& problem = c.problem;
   problem.lambda = log_grid(0.95 * lambda_max(columns, problem), 0.05, kLambdas);
 
   ResidualBackend backend(columns, nullptr, 1, kMost, true);

@@ -4,8 +4,7 @@
 
 #include "backend/active_set.hpp"
 #include "backend/float_columns.hpp"
-#include "backend/local_products.hpp"
-#include "library_case.hpp"
+#include "problem_case.hpp"
 
 namespace thresher::testing_library {
 namespace {
@@ -73,31 +72,12 @@ TEST(RoundedProducts, CombineAndCorrelateWithinTheirBounds) {
   }
 }
 
-/// 40 MB of columns, some rows held out.
-struct Case {
-  static constexpr Index kMany = 50'000, kWidth = 120, kHeldOut = 500;
-
-  Case() : table(kMany, kWidth, 1), pool(1), columns(table.data().X, true, {}, pool, false) {
-    std::vector<double> weight(at(kMany));
-    for (Index i = kHeldOut; i < kMany; ++i) weight[at(i)] = 1.0 + static_cast<double>(i % 3);
-    problem.rows = make_row_weightings(columns, {weight}, pool).front();
-    problem.penalties = make_penalties(table.data(), Options{}, columns, *problem.rows);
-    problem.y = std::make_shared<Response>(
-        make_response(table.Y, std::vector<double>(at(kMany), 1.0), true));
-    for (Index i = 0; i < kHeldOut; ++i) problem.held_out.push_back(i);
-    finish_problem(columns, problem);
-  }
-
-  Table table;
-  ThreadPool pool;
-  Columns columns;
-  Problem problem;
-};
+// 48 MB of columns.
+constexpr Index kMany = 50'000, kWidth = 120, kHeldOut = 500;
 
 /// r after steps in which features come, go and take each other's place, against r from scratch.
 TEST(RoundedProducts, ResidualAndGradientFollowTheCoefficients) {
-  constexpr Index kMany = Case::kMany, kWidth = Case::kWidth;
-  const Case c;
+  const ProblemCase c(kMany, kWidth, 1.0, kHeldOut);
   const Columns& columns = c.columns;
   const Problem& problem = c.problem;
   ResidualProducts products(columns, problem);
@@ -169,8 +149,8 @@ TEST(RoundedProducts, ResidualAndGradientFollowTheCoefficients) {
 }
 
 TEST(RoundedProducts, NoneAreLeftInAnAnswer) {
-  const Case c;
-  std::vector<Index> features(at(Case::kWidth));
+  const ProblemCase c(kMany, kWidth, 1.0, kHeldOut);
+  std::vector<Index> features(at(kWidth));
   std::iota(features.begin(), features.end(), Index{0});
   ResidualProducts products(c.columns, c.problem);
   ActiveSet solver(c.columns, c.problem, products, &products);
@@ -191,8 +171,8 @@ TEST(RoundedProducts, NoneAreLeftInAnAnswer) {
     fresh.set_coef(coef);
     fresh.residual(exact);
     products.residual(r);
-    for (Index i = 0; i < Case::kMany; ++i) ASSERT_NEAR(r[at(i)], exact[at(i)], 1e-13);
-    if (before * Case::kMany * 8 > 32 << 20) ++n_rounded;
+    for (Index i = 0; i < kMany; ++i) ASSERT_NEAR(r[at(i)], exact[at(i)], 1e-13);
+    if (before * kMany * 8 > 32 << 20) ++n_rounded;
   }
   EXPECT_GT(n_rounded, 1) << "the case does not reach what it is there for";
 }
