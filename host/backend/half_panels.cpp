@@ -50,9 +50,10 @@ void HalfPanels::set_column(Index j, const double* x) {
 }
 
 void HalfPanels::correlate(Index m, const float* z, float* c) const {
-  const Simd& kernels = simd();
-  for (Index panel = 0; panel < n_panels(); ++panel) {
-    kernels.correlate_panel(n_, panels_.get() + panel * kPanel * n_, m, z, c + panel * kPanel,
+  constexpr Index kTogether = 3;  // so few that all right-hand sides find them in the cache
+  for (Index panel = 0; panel < n_panels(); panel += kTogether) {
+    simd().correlate_panels(n_, panels_.get() + panel * kPanel * n_,
+                            std::min(kTogether, n_panels() - panel), m, z, c + panel * kPanel,
                             padded_features());
   }
 }

@@ -9,7 +9,7 @@ namespace thresher {
 
 /// Number of features in one panel of half-precision columns.
 constexpr Index kPanel = 32;
-/// Most right-hand sides one call of Simd::correlate_panel takes.
+/// Most right-hand sides one call of Simd::correlate_panels takes.
 constexpr Index kMaxRightSides = 12;
 /// Most panels one call of Simd::combine_floats takes.
 constexpr Index kMostTogether = 8;
@@ -84,11 +84,11 @@ struct Simd {
 
   /// Writes x to out[i * kPanel] in half precision; returns the sum of (x - half(x))^2.
   double (*to_half)(Index n, const double* x, std::uint16_t* out);
-  /// c[b * ldc + f] = sum_i half(panel[i * kPanel + f]) z[i * m + b], for b < m, m <=
-  /// kMaxRightSides, in float, blocks of kRowBlock rows.
-  void (*correlate_panel)(Index n, const std::uint16_t* panel, Index m, const float* z, float* c,
-                          Index ldc);
-  /// The same of a panel in single precision.
+  /// c[b * ldc + p * kPanel + f] = sum_i half(panels[(p * n + i) * kPanel + f]) z[i * m + b], for b
+  /// < m, m <= kMaxRightSides, in float, blocks of kRowBlock rows; the same whatever m is.
+  void (*correlate_panels)(Index n, const std::uint16_t* panels, Index n_panels, Index m,
+                           const float* z, float* c, Index ldc);
+  /// The same of one panel in single precision.
   void (*correlate_floats)(Index n, const float* panel, Index m, const float* z, float* c,
                            Index ldc);
   /// r[i] += sum_p sum_f panels[p][i * kPanel + f] b[p * kPanel + f] for count <= kMostTogether

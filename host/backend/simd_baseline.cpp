@@ -33,7 +33,7 @@ const Simd kSimd = {"x86-64",
                     nullptr,
                     nullptr,
                     to_half,
-                    correlate_panel,
+                    correlate_panels,
                     correlate_floats,
                     combine_floats};
 

@@ -619,59 +619,80 @@ double to_half(Index n, const double* x, std::uint16_t* out) {
 constexpr Index kVectors = kPanel / kFloats;
 constexpr Index kRegisterBlock = kBytes == 64 ? kMaxRightSides : kBytes == 32 ? 2 : 1;
 
-template <Index M, class T>
-void correlate_rows(Index n, const T* panel, Index m, const float* z, float* c, Index ldc) {
-  Floats sum[static_cast<std::size_t>(M)][kVectors] = {};
+// P panels, `stride` apart, at once: with few right-hand sides the sums of one wait for each other.
+template <Index M, Index P, class T>
+void correlate_rows(Index n, const T* panel, Index stride, Index m, const float* z, float* c,
+                    Index ldc) {
+  Floats sum[static_cast<std::size_t>(P)][static_cast<std::size_t>(M)][kVectors] = {};
   for (Index first = 0; first < n; first += kRowBlock) {
     const Index last = first + kRowBlock < n ? first + kRowBlock : n;
-    Floats part[static_cast<std::size_t>(M)][kVectors] = {};
+    Floats part[static_cast<std::size_t>(P)][static_cast<std::size_t>(M)][kVectors] = {};
     for (Index i = first; i < last; ++i) {
       const float* zi = z + i * m;
-      Floats x[kVectors];
+#pragma GCC unroll 3
+      for (Index p = 0; p < P; ++p) {
+        Floats x[kVectors];
 #pragma GCC unroll 8
-      for (Index v = 0; v < kVectors; ++v) {
-        x[v] = load_floats(panel + i * kPanel + v * kFloats);
-      }
+        for (Index v = 0; v < kVectors; ++v) {
+          x[v] = load_floats(panel + p * stride + i * kPanel + v * kFloats);
+        }
 #pragma GCC unroll 12
-      for (Index b = 0; b < M; ++b) {
+        for (Index b = 0; b < M; ++b) {
 #pragma GCC unroll 8
-        for (Index v = 0; v < kVectors; ++v) part[b][v] += x[v] * zi[b];
+          for (Index v = 0; v < kVectors; ++v) part[p][b][v] += x[v] * zi[b];
+        }
       }
     }
-    for (Index b = 0; b < M; ++b) {
-      for (Index v = 0; v < kVectors; ++v) sum[b][v] += part[b][v];
+    for (Index p = 0; p < P; ++p) {
+      for (Index b = 0; b < M; ++b) {
+        for (Index v = 0; v < kVectors; ++v) sum[p][b][v] += part[p][b][v];
+      }
     }
   }
-  for (Index b = 0; b < M; ++b) {
-    for (Index v = 0; v < kVectors; ++v) {
-      *reinterpret_cast<Floats*>(c + b * ldc + v * kFloats) = sum[b][v];
+  for (Index p = 0; p < P; ++p) {
+    for (Index b = 0; b < M; ++b) {
+      for (Index v = 0; v < kVectors; ++v) {
+        *reinterpret_cast<Floats*>(c + p * kPanel + b * ldc + v * kFloats) = sum[p][b][v];
+      }
     }
   }
 }
 
 template <Index M, class T>
-void correlate_block(Index count, Index n, const T* panel, Index m, const float* z, float* c,
-                     Index ldc) {
+void correlate_block(Index count, Index n, const T* panels, Index n_panels, Index m, const float* z,
+                     float* c, Index ldc) {
   if (count >= M) {
-    correlate_rows<M>(n, panel, m, z, c, ldc);
+    constexpr Index kFitting = (kBytes == 64 ? 24 : 8) / (M * kVectors);
+    constexpr Index kAtOnce = kFitting < 1 ? 1 : kFitting > 3 ? 3 : kFitting;
+    // Short panels come from memory faster one after the other.
+    constexpr Index kLong = 1024;
+    const Index stride = n * kPanel;
+    Index p = 0;
+    for (; n >= kLong && p + kAtOnce <= n_panels; p += kAtOnce) {
+      correlate_rows<M, kAtOnce>(n, panels + p * stride, stride, m, z, c + p * kPanel, ldc);
+    }
+    for (; p < n_panels; ++p) {
+      correlate_rows<M, 1>(n, panels + p * stride, stride, m, z, c + p * kPanel, ldc);
+    }
   } else if constexpr (M > 1) {
-    correlate_block<M - 1>(count, n, panel, m, z, c, ldc);
+    correlate_block<M - 1>(count, n, panels, n_panels, m, z, c, ldc);
   }
 }
 
 template <class T>
-void correlate_any(Index n, const T* panel, Index m, const float* z, float* c, Index ldc) {
+void correlate_any(Index n, const T* panels, Index n_panels, Index m, const float* z, float* c,
+                   Index ldc) {
   for (Index b = 0; b < m; b += kRegisterBlock) {
-    correlate_block<kRegisterBlock>(m - b, n, panel, m, z + b, c + b * ldc, ldc);
+    correlate_block<kRegisterBlock>(m - b, n, panels, n_panels, m, z + b, c + b * ldc, ldc);
   }
 }
 
-void correlate_panel(Index n, const std::uint16_t* panel, Index m, const float* z, float* c,
-                     Index ldc) {
-  correlate_any(n, panel, m, z, c, ldc);
+void correlate_panels(Index n, const std::uint16_t* panels, Index n_panels, Index m, const float* z,
+                      float* c, Index ldc) {
+  correlate_any(n, panels, n_panels, m, z, c, ldc);
 }
 void correlate_floats(Index n, const float* panel, Index m, const float* z, float* c, Index ldc) {
-  correlate_any(n, panel, m, z, c, ldc);
+  correlate_any(n, panel, 1, m, z, c, ldc);
 }
 
 /// The halves of v, lane by lane, added in double.

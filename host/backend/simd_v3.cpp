@@ -14,7 +14,7 @@ const Simd kSimd = {"x86-64-v3",   scan_f64,        scan_f32,   centre_f64,     
                     shift_f64,     shift_f32,       narrow_f64, narrow_f32,       dot,
                     axpy,          moments,         dots,       centred_dots_f64, centred_dots_f32,
                     cross,         axpys,           update,     kPanelWidth,      pack_columns,
-                    pack_rows,     multiply_panels, to_half,    correlate_panel,  correlate_floats,
+                    pack_rows,     multiply_panels, to_half,    correlate_panels, correlate_floats,
                     combine_floats};
 
 }  // namespace thresher::simd_v3
