@@ -180,6 +180,7 @@ void GramBackend::load_proven(double y_squares) {
       problem_->intercept ? of_mean * std::hypot(problem_->y_mean, std::sqrt(y_squares)) : 0.0;
   // In a sum over chunks of rows no entry passes through more additions than one chunk has rows
   // and the matrix has chunks; scaling doubles the latter, and factors bring up to six.
+  static_assert(kDotRows <= 4 * kGramRows);
   const double chunks = std::ceil(n / static_cast<double>(kGramRows));
   proven.roundings =
       (std::min(n, static_cast<double>(kGramRows)) + 2.0 * chunks + 8.0) * 0.5 * kEps +
@@ -335,7 +336,10 @@ PassResult GramBackend::measure(std::span<Candidate* const> chosen, bool want_co
   for (Candidate* candidate : chosen) {
     open.clear();
     for (const auto& [j, b] : candidate->coef) open.push_back(j);
-    if (want_covered) list_open(*candidate, 0, open);
+    // certify() looks at no other features where others prove the fit.
+    const bool certified_here =
+        !problem_->projector && problem_->lambda[at(candidate->lambda_index)] > 0.0;
+    if (want_covered && certified_here) list_open(*candidate, 0, open);
     for (const Index j : open) {
       if (place_[at(j)] >= 0) continue;
       place_[at(j)] = static_cast<Index>(covered_.size());

@@ -22,13 +22,18 @@ std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
 bool has_packed_product() { return simd().panel_width > 0; }
 
+std::size_t packed_product_bytes() {
+  return at((kRows + kColumns + 2 * kMostWidth) * kDepth) * sizeof(double);
+}
+
 void packed_product(bool trans_a, bool trans_b, Index m, Index n, Index k, double alpha,
                     const double* a, Index lda, const double* b, Index ldb, double beta, double* c,
                     Index ldc, bool lower) {
   const Index width = simd().panel_width;
   thread_local AlignedDoubles rows(at((kRows + kMostWidth) * kDepth));
   thread_local AlignedDoubles columns(at((kColumns + kMostWidth) * kDepth));
-  double part[kTile * kMostWidth * kMostWidth];
+  double part[kTile * kMostWidth * kMostWidth] = {};
+  if (alpha == 0.0) k = 0;  // A and B are not read then
   for (Index j0 = 0; j0 < n; j0 += kColumns) {
     const Index n_columns = std::min(kColumns, n - j0);
     for (Index l = 0; l == 0 || l < k; l += kDepth) {
@@ -58,14 +63,17 @@ void packed_product(bool trans_a, bool trans_b, Index m, Index n, Index k, doubl
               simd().multiply_panels(depth, x, panels, y, alpha, before, to, ldc);
               continue;
             }
-            simd().multiply_panels(depth, x, panels, y, alpha, 0.0, part, kTile * width);
-            for (Index q = 0; q < across; ++q) {
-              for (Index r = lower ? std::max<Index>(0, column + q - row) : 0; r < height; ++r) {
-                double& entry = to[q * ldc + r];
-                const double sum = part[q * kTile * width + r];
-                entry = before == 0.0 ? sum : before * entry + sum;
+            // At an edge: a tile of its own, by the same loops, of which some entries are wanted.
+            const auto for_each_wanted = [&](const auto& visit) {
+              for (Index q = 0; q < across; ++q) {
+                for (Index r = lower ? std::max<Index>(0, column + q - row) : 0; r < height; ++r) {
+                  visit(to[q * ldc + r], part[q * kTile * width + r]);
+                }
               }
-            }
+            };
+            if (before != 0.0) for_each_wanted([](double& entry, double& copy) { copy = entry; });
+            simd().multiply_panels(depth, x, panels, y, alpha, before, part, kTile * width);
+            for_each_wanted([](double& entry, double& copy) { entry = copy; });
           }
         }
       }

@@ -9,6 +9,7 @@
 
 #include "backend/cpu_working_set_backend.hpp"
 #include "backend/half_panels.hpp"
+#include "backend/packed_product.hpp"
 #include "setup/thread_pool.hpp"
 #include "thresher/error.hpp"
 
@@ -138,6 +139,7 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
   fixed += (plan.build_columns ? at(p) : lazy_columns) * at(n) * sizeof(double);
   if (plan.half_panels) fixed += HalfPanels::bytes(n, p);
   fixed += at(p) * 40;  // means, norms, exponents, slacks, states of Columns
+  fixed += at(threads) * blas::packed_product_bytes();
   const std::size_t weighting = at(p) * 25 + at(n) * 16 + at(p) * 25;  // with its penalties
   if (!shape.own_weights) fixed += n_weightings * weighting;
   // All folds together hold out every row once, filled up to a multiple of 32 rows each.
@@ -145,7 +147,7 @@ CallPlan plan_call(const CallShape& shape, const Options& options, int threads) 
   const std::size_t gram_bytes = (n_weightings * at(p) * at(p) + held_out) * sizeof(double);
   if (gram && !device) {
     // What making Gram matrices needs is gone before the paths begin.
-    const std::size_t paths = (32 * (at(n) + 6 * at(p)) + support * support) * 8;
+    const std::size_t paths = (32 * (at(n) + 10 * at(p)) + support * support) * 8;
     fixed += at(threads) * std::max(gram_scratch_bytes(n), paths);
     if (!shape.own_weights) fixed += gram_bytes;
   }

@@ -114,10 +114,8 @@ double round_up(double value) {
   return value * (1.0 + 1e-10);  // far above the rounding of a sum of squares, far below any bound
 }
 
-// Columns whose products are formed together, and rows: summed in at least four places, so that no
-// number passes through more additions than in a Gram matrix (GramBackend::load_proven).
+// Columns whose products are formed together.
 constexpr std::size_t kAtOnce = 64;
-constexpr Index kDotRows = 2048;
 
 // max|xhat| >= 2^kLeastRange keeps half precision away from its subnormals.
 constexpr int kLeastRange = -4;

@@ -101,6 +101,10 @@ class Columns {
 /// Up to here double columns are better kept than computed again, and lie on huge pages.
 constexpr std::size_t kLittleMatrix = std::size_t{64} << 20;  // bytes
 
+/// Rows of Columns::dots that are summed at once, in at least four places: then no number passes
+/// through more additions than in a Gram matrix, whose bounds X'Wy shares.
+constexpr Index kDotRows = 1024;
+
 /// Number of columns handled together when a pass over X is cut into tasks.
 constexpr Index kColumnBlock = 64;
 

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "backend/blas.hpp"
+#include "backend/packed_product.hpp"
 #include "setup/thread_pool.hpp"
 #include "thresher/error.hpp"
 
@@ -135,6 +136,41 @@ TEST_P(BlasShapes, SyrkAndGemvAgreeWithGemm) {
       ASSERT_NEAR(z[static_cast<std::size_t>(i)], t[static_cast<std::size_t>(i)], b);
     }
   }
+}
+
+// Equal columns must have equal products, wherever they stand.
+TEST(Blas, AnEntryDoesNotDependOnItsPlace) {
+  if (!blas::has_packed_product()) GTEST_SKIP() << "products are OpenBLAS's on this processor";
+  const Index m = 61, n = 21, k = 700;
+  const Numbers a = random_numbers(k * m, 21), b = random_numbers(k * n, 22);
+  for (const double beta : {0.0, 0.7}) {
+    const Numbers before = random_numbers(m * m, 23);
+    Numbers c = before, square = before;
+    blas::gemm(true, false, m, n, k, 0.3, a.data(), k, b.data(), k, beta, c.data(), m);
+    blas::syrk_lower(m, k, 0.3, a.data(), k, beta, square.data(), m);
+    for (Index i = 0; i < m; ++i) {
+      for (Index j = 0; j < m; ++j) {
+        const auto f = static_cast<std::size_t>(j * m + i);
+        double one = before[f];
+        if (j < n) {
+          blas::gemm(true, false, 1, 1, k, 0.3, &a[static_cast<std::size_t>(i * k)], k,
+                     &b[static_cast<std::size_t>(j * k)], k, beta, &one, 1);
+          EXPECT_EQ(c[f], one);
+        }
+        one = before[f];
+        blas::gemm(true, false, 1, 1, k, 0.3, &a[static_cast<std::size_t>(i * k)], k,
+                   &a[static_cast<std::size_t>(j * k)], k, beta, &one, 1);
+        EXPECT_EQ(square[f], i >= j ? one : before[f]);
+      }
+    }
+  }
+}
+
+TEST(Blas, NothingIsReadForAlphaZero) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  double c = 2.0;
+  blas::gemm(true, false, 1, 1, 1, 0.0, &nan, 1, &nan, 1, 0.5, &c, 1);
+  EXPECT_EQ(c, 1.0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, BlasShapes,
