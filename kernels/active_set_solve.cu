@@ -19,6 +19,9 @@ constexpr int kEntrants = 8;  // violators added at a time (design section 6)
 // below this share of a needs no refinement.
 constexpr double kTinyPivot = 1e-12;
 constexpr double kStationary = 1e-12;
+// A feature whose pivot is below this share of G_jj + e_j leaves an inverse that has to be made
+// afresh: its entries are that much larger, and a downdate would cancel as many of their digits.
+constexpr double kSafePivot = 1e-4;
 constexpr int kRefinements = 3;
 // The inverse was made for other e_j: conjugate gradients preconditioned by it take about 20 steps
 // while e_j is within this factor.
@@ -232,6 +235,10 @@ __device__ void drop(Job& job, int r) {
   for (int i = tid(); i < job.k; i += kSolveThreads) job.u[i] = M[r * ld + i];
   __syncthreads();
   const double pivot = job.u[r];
+  const int leaving = job.active[r];
+  const double whole = job.gram[leaving * job.gram_ld + leaving] + job.frozen[r];
+  // Also false for what only rounding can make of a pivot: below 0, NaN.
+  const bool safe = pivot > 0.0 && kSafePivot * whole * pivot < 1.0;
   for (int j = warp; j < job.k; j += kSolveWarps) {
     const double factor = job.u[j] / pivot;
     for (int i = lane; i < job.k; i += static_cast<int>(kWarpSize)) {
@@ -256,6 +263,7 @@ __device__ void drop(Job& job, int r) {
   }
   job.k = last;
   __syncthreads();
+  if (!safe) rebuild_inverse(job);
 }
 
 // What a feature adds to the system: u = M G_Aj in job.u, and its pivot.
