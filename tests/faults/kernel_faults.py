@@ -21,6 +21,7 @@ RELATIONS = "relation_tests"  # on the device
 PROXIMAL = "proximal_tests"
 RIDGE = "ridge_tests"
 KERNELS = "kernel_tests"
+DATASETS = "dataset_tests"
 
 GROUPS = {"working set": 14, "proximal": 6, "spectrum": 6}  # and how many faults at least
 
@@ -111,6 +112,9 @@ KERNEL_FAULTS = [
     (W, "stale inverse: a leaving feature stays in it", "kernels/active_set_solve.cu",
      "      M[j * ld + i] -= job.u[i] * factor;", "      M[j * ld + i] -= 0.0 * job.u[i] * factor;",
      RELATIONS, "*R01_kkt_conditions_hold/active_set_gram_double", "answer"),
+    (W, "worn inverse: it is not made afresh where a small pivot leaves",
+     "kernels/active_set_solve.cu", "  if (!safe) rebuild_inverse(job);", "  (void)safe;",
+     DATASETS, "*DatasetDevices*/susie_n2_plain", "answer"),
     (W, "unweighted mean of the residual", "kernels/sparse_residual.cu",
      "sum += w[i] * r[i];", "sum += r[i] / static_cast<double>(n);",
      RELATIONS, "*R14_*/active_set_residual_double", "answer"),
