@@ -300,7 +300,7 @@ FAULTS = [
     ("threads and tiles", "every problem is given the fits of the first",
      "host/selection/fit_driver.cpp",
      "std::vector<Fit>& fresh = collector.fits(i);",
-     "std::vector<Fit> fresh = collector.fits(0);",
+     "std::vector<Fit>& fresh = collector.fits(0 * i);",
      RELATIONS, "*R26_*"),
     ("threads and tiles", "all responses share the weights of the first",
      "host/selection/fit_driver.cpp",
