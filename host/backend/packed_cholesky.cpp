@@ -10,24 +10,15 @@ namespace thresher {
 namespace {
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
-// Rows that share a reading of the right-hand side.
-constexpr Index kTogether = 4;
-
-struct Rotation {
-  double cosine, sine;
-};
-
-/// Rotates columns from .. to - 1 of some rows against what x carries.
-template <Index Rows>
-void rotate(const Rotation* rotations, Index from, Index to, double* const* r, double* x) {
-  for (Index c = from; c < to; ++c) {
-    const auto [cosine, sine] = rotations[c - from];
-    for (Index k = 0; k < Rows; ++k) {
-      const double t = r[k][c];
-      r[k][c] = cosine * t + sine * x[k];
-      x[k] = cosine * x[k] - sine * t;
-    }
+/// Rotates columns 0 .. count - 1 of a row against x.
+double rotate(Index count, const Rotation* rotations, double* row, double x) {
+  for (Index c = 0; c < count; ++c) {
+    const auto [cosine, sine] = rotations[c];
+    const double t = row[c];
+    row[c] = cosine * t + sine * x;
+    x = cosine * x - sine * t;
   }
+  return x;
 }
 
 }  // namespace
@@ -59,27 +50,21 @@ void PackedCholesky::forward_columns(std::span<double* const> columns) const {
   constexpr Index kAtOnce = 2 * kRows;
   const Simd& kernels = simd();
   const auto count = static_cast<Index>(columns.size());
-  // Of kAtOnce rows: what earlier rows contribute, then the solution; one row after the other.
-  std::vector<double> part(at(kAtOnce * count));
+  std::vector<double> part(at(kAtOnce * count));  // of kAtOnce rows: what earlier rows contribute
   const double* rows[kAtOnce];
-  const double* solved[kAtOnce];
-  double minus[kAtOnce];
   for (Index first = 0; first < size_; first += kAtOnce) {
     const Index m = std::min(kAtOnce, size_ - first);
-    for (Index i = 0; i < m; ++i) {
-      rows[i] = row(first + i);
-      solved[i] = part.data() + i * count;
-    }
-    cross_in_blocks(first, columns.data(), count, rows, m, part.data(), count);
-    for (Index i = 0; i < m; ++i) {
-      double* values = part.data() + i * count;
-      for (Index c = 0; c < count; ++c) values[c] = columns[at(c)][first + i] - values[c];
-      for (Index k = 0; k < i; ++k) minus[k] = -rows[i][first + k];
-      kernels.axpys(count, i, minus, solved, values);
-      const double diagonal = rows[i][first + i];
-      for (Index c = 0; c < count; ++c) {
-        values[c] /= diagonal;
-        columns[at(c)][first + i] = values[c];
+    for (Index i = 0; i < m; ++i) rows[i] = row(first + i);
+    cross_in_blocks(first, rows, m, columns.data(), count, part.data(), kAtOnce);
+    for (Index c = 0; c < count; ++c) {
+      double* values = columns[at(c)] + first;
+      for (Index i = 0; i < m; ++i) values[i] -= part[at(c * kAtOnce + i)];
+      Index i = 0;
+      for (; i + kRows <= m; i += kRows) {
+        kernels.solve_forward(i, rows[i] + first, stride(first + i), values);
+      }
+      for (; i < m; ++i) {
+        values[i] = (values[i] - kernels.dot(i, rows[i] + first, values)) / rows[i][first + i];
       }
     }
   }
@@ -118,9 +103,9 @@ void PackedCholesky::remove(std::span<const Index> positions) {
   const Index width = size_ - origin;
   std::vector<Rotation> rotations(n_gone * at(width));
   // A few rows at a time: their chains of rotations are independent.
-  constexpr Index kAtOnce = 8;
-  double* r[kAtOnce];
-  double x[kAtOnce];
+  double* r[kRotatedRows];
+  double* starts[kRotatedRows];
+  double x[kRotatedRows];
   std::size_t n_above = 1;  // removed rows above row i
   for (Index i = origin + 1; i < size_;) {
     if (n_above < n_gone && positions[n_above] == i) {
@@ -129,7 +114,7 @@ void PackedCholesky::remove(std::span<const Index> positions) {
       continue;
     }
     const Index stop = n_above < n_gone ? positions[n_above] : size_;
-    const Index count = std::min(kAtOnce, stop - i);
+    const Index count = std::min(kRotatedRows, stop - i);
     for (Index k = 0; k < count; ++k) r[k] = row(i + k);
     for (std::size_t m = n_above; m-- > 0;) {
       Rotation* own = rotations.data() + m * at(width);  // by column, from origin on
@@ -137,15 +122,16 @@ void PackedCholesky::remove(std::span<const Index> positions) {
       for (std::size_t next = m; next < n_above; ++next) {
         const Index from = positions[next] + 1;
         const Index to = next + 1 < n_above ? positions[next + 1] : i;
-        if (count == kAtOnce) {
-          rotate<kAtOnce>(own + (from - origin), from, to, r, x);
+        const Rotation* between = own + (from - origin);
+        if (count == kRotatedRows) {
+          for (Index k = 0; k < count; ++k) starts[k] = r[k] + from;
+          simd().rotate(to - from, between, starts, x);
         } else {
-          for (Index k = 0; k < count; ++k)
-            rotate<1>(own + (from - origin), from, to, r + k, x + k);
+          for (Index k = 0; k < count; ++k) x[k] = rotate(to - from, between, r[k] + from, x[k]);
         }
       }
       for (Index k = 0; k < count; ++k) {
-        rotate<1>(own + (i - origin), i, i + k, r + k, x + k);
+        x[k] = rotate(k, own + (i - origin), r[k] + i, x[k]);
         const double diagonal = r[k][i + k];
         const double length = std::hypot(diagonal, x[k]);
         own[i + k - origin] = {diagonal / length, x[k] / length};
@@ -169,38 +155,29 @@ void PackedCholesky::remove(std::span<const Index> positions) {
 
 void PackedCholesky::solve(double* b, Index first_nonzero) const {
   const Simd& kernels = simd();
-  const double* r[kTogether];
-  double sums[kTogether];
-  for (Index i = first_nonzero; i < size_; i += kTogether) {
-    const Index m = std::min(kTogether, size_ - i);
-    for (Index k = 0; k < m; ++k) r[k] = row(i + k) + first_nonzero;
-    kernels.dots(i - first_nonzero, r, m, b + first_nonzero, sums);
-    for (Index k = 0; k < m; ++k) {
-      const double* own = row(i + k) + i;
-      double value = b[i + k] - sums[k];
-      for (Index c = 0; c < k; ++c) value -= own[c] * b[i + c];
-      b[i + k] = value / own[k];
-    }
+  const Index start = first_nonzero / kRows * kRows;
+  Index i = start;
+  for (; i + kRows <= size_; i += kRows) {
+    kernels.solve_forward(i - start, row(i) + start, stride(i), b + start);
+  }
+  for (; i < size_; ++i) {
+    const double* r = row(i);
+    b[i] = (b[i] - kernels.dot(i - start, r + start, b + start)) / r[i];
   }
   solve_transposed(b);
 }
 
 void PackedCholesky::solve_transposed(double* b) const {
   const Simd& kernels = simd();
-  const double* r[kTogether];
-  double minus[kTogether];
-  for (Index stop = size_; stop > 0;) {
-    const Index m = std::min(kTogether, stop);
-    const Index i = stop - m;
-    for (Index k = m - 1; k >= 0; --k) {
-      r[k] = row(i + k);
-      double& value = b[i + k];
-      value /= r[k][i + k];
-      minus[k] = -value;
-      for (Index c = 0; c < k; ++c) b[i + c] -= value * r[k][i + c];
-    }
-    kernels.axpys(i, m, minus, r, b);
-    stop = i;
+  Index i = size_;
+  for (; i % kRows != 0; --i) {
+    const double* r = row(i - 1);
+    b[i - 1] /= r[i - 1];
+    kernels.axpy(i - 1, -b[i - 1], r, b);
+  }
+  for (; i > 0; i -= kRows) {
+    const Index n = i - kRows;
+    kernels.solve_backward(n, row(n), stride(n), b);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "backend/aligned.hpp"
+#include "backend/simd.hpp"
 #include "thresher/views.hpp"
 
 namespace thresher {
@@ -39,11 +40,12 @@ class PackedCholesky {
   void solve_transposed(double* b) const;
 
  private:
-  static constexpr Index kRows = 16;  // of a block
+  static constexpr Index kRows = kTriangleRows;  // of a block
 
+  /// From row i to the next of its block.
+  static Index stride(Index i) { return kRows * (i / kRows + 1); }
   double* row(Index i) {
-    const Index block = i / kRows;
-    return blocks_[static_cast<std::size_t>(block)].data() + i % kRows * kRows * (block + 1);
+    return blocks_[static_cast<std::size_t>(i / kRows)].data() + i % kRows * stride(i);
   }
   const double* row(Index i) const { return const_cast<PackedCholesky*>(this)->row(i); }
   void make_room(Index n);

@@ -13,6 +13,10 @@ constexpr Index kPanel = 32;
 constexpr Index kMaxRightSides = 12;
 /// Most panels one call of Simd::combine_floats takes.
 constexpr Index kMostTogether = 8;
+/// Rows that one call of Simd::rotate takes.
+constexpr Index kRotatedRows = 8;
+/// Rows of Simd::solve_forward and solve_backward.
+constexpr Index kTriangleRows = 16;
 /// Rows added in float before the partial sum joins the total; the rounding bound of
 /// half_panels.hpp depends on it.
 constexpr Index kRowBlock = 256;
@@ -30,6 +34,10 @@ struct ColumnCentred {
   double squares;
   double sum;
   double max_abs;
+};
+
+struct Rotation {
+  double cosine, sine;
 };
 
 /// The inner loops, compiled once per instruction set from simd_body.hpp; simd() picks the best
@@ -69,6 +77,16 @@ struct Simd {
   /// r_c += sum_k b[k * m + c] x_k for m columns r_c = r + c * ldr.
   void (*update)(Index n, const double* const* x, Index count, const double* b, Index m, double* r,
                  Index ldr);
+
+  /// Rotates columns c = 0 .. count - 1 of kRotatedRows rows, one after the other, against x
+  /// (kRotatedRows): (r_k[c], x_k) to (cosine r_k[c] + sine x_k, cosine x_k - sine r_k[c]).
+  void (*rotate)(Index count, const Rotation* rotations, double* const* rows, double* x);
+
+  /// Of kTriangleRows rows of a triangular matrix L, `stride` apart, which have n columns before
+  /// their diagonal block; n is a multiple of it. Forward: x[n ..] to the next entries of L^-1 x.
+  /// Backward: x[n ..] to the last entries of L'^-1 x, which are taken off x[0 .. n).
+  void (*solve_forward)(Index n, const double* rows, Index stride, double* x);
+  void (*solve_backward)(Index n, const double* rows, Index stride, double* x);
 
   /// Columns of a packed panel; 0 where there are no loops for packed panels.
   Index panel_width;

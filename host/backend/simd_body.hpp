@@ -20,7 +20,7 @@ inline Doubles load(const float* p) {
   for (int k = 0; k < kDoubles; ++k) out[k] = static_cast<double>(p[k]);
   return out;
 }
-/// The first `count` < kDoubles of them, then zeros.
+/// The first `count` of them, then zeros.
 template <class T>
 Doubles load_some(const T* p, Index count) {
   double out[kDoubles] = {};
@@ -33,6 +33,9 @@ inline Doubles load_some(const double* p, Index count) {
 }
 #endif
 inline void store(double* p, Doubles v) { *reinterpret_cast<Doubles*>(p) = v; }
+inline void store_some(double* p, Doubles v, Index count) {
+  for (Index k = 0; k < count; ++k) p[k] = v[k];
+}
 
 // Sums neighbours until one is left, as cross_tile's totals do.
 inline double total(Doubles v) {
@@ -427,15 +430,15 @@ void axpys(Index n, Index count, const double* alpha, const double* const* x, do
 }
 
 // Four vectors of rows times C columns stay in registers while the sum over k runs.
-template <std::size_t C>
+template <Index C>
 void update_tile(Index n, const double* const* x, Index first, Index count, const double* b,
                  Index m, double* r, Index ldr) {
   Index i = 0;
   for (; i + 4 * kDoubles <= n; i += 4 * kDoubles) {
-    Doubles sum[C][4];
-    for (std::size_t c = 0; c < C; ++c) {
+    Doubles sum[static_cast<std::size_t>(C)][4];
+    for (Index c = 0; c < C; ++c) {
       for (int v = 0; v < 4; ++v) {
-        sum[c][v] = load(r + static_cast<Index>(c) * ldr + i + v * kDoubles);
+        sum[c][v] = load(r + c * ldr + i + v * kDoubles);
       }
     }
     for (Index k = 0; k < count; ++k) {
@@ -445,28 +448,42 @@ void update_tile(Index n, const double* const* x, Index first, Index count, cons
       // Columns lie far apart, so the next rows of each are asked for by hand.
       for (int v = 4; v < 8; ++v) __builtin_prefetch(xk + v * kDoubles);
       const double* bk = b + k * m;
-#pragma GCC unroll 4
-      for (std::size_t c = 0; c < C; ++c) {
+#pragma GCC unroll 6
+      for (Index c = 0; c < C; ++c) {
         sum[c][0] += x0 * bk[c];
         sum[c][1] += x1 * bk[c];
         sum[c][2] += x2 * bk[c];
         sum[c][3] += x3 * bk[c];
       }
     }
-    for (std::size_t c = 0; c < C; ++c) {
+    for (Index c = 0; c < C; ++c) {
       for (int v = 0; v < 4; ++v) {
-        store(r + static_cast<Index>(c) * ldr + i + v * kDoubles, sum[c][v]);
+        store(r + c * ldr + i + v * kDoubles, sum[c][v]);
       }
     }
   }
-  for (; i < n; ++i) {
-    for (std::size_t c = 0; c < C; ++c) {
-      double t = r[static_cast<Index>(c) * ldr + i];
-      for (Index k = 0; k < count; ++k) {
-        t += x[k][first + i] * b[k * m + static_cast<Index>(c)];
-      }
-      r[static_cast<Index>(c) * ldr + i] = t;
+  // As vectors too, so that a column's sums are the same in any company.
+  for (; i < n; i += kDoubles) {
+    const Index some = n - i < kDoubles ? n - i : kDoubles;
+    Doubles sum[static_cast<std::size_t>(C)];
+    for (Index c = 0; c < C; ++c) sum[c] = load_some(r + c * ldr + i, some);
+    for (Index k = 0; k < count; ++k) {
+      const Doubles x0 = load_some(x[k] + first + i, some);
+#pragma GCC unroll 6
+      for (Index c = 0; c < C; ++c) sum[c] += x0 * b[k * m + c];
     }
+    for (Index c = 0; c < C; ++c) store_some(r + c * ldr + i, sum[c], some);
+  }
+}
+
+/// Of so many columns.
+template <Index C>
+void update_rest(Index columns, Index n, const double* const* x, Index first, Index count,
+                 const double* b, Index m, double* r, Index ldr) {
+  if (columns == C) {
+    update_tile<C>(n, x, first, count, b, m, r, ldr);
+  } else if constexpr (C > 1) {
+    update_rest<C - 1>(columns, n, x, first, count, b, m, r, ldr);
   }
 }
 
@@ -477,13 +494,12 @@ void update(Index n, const double* const* x, Index count, const double* b, Index
   for (Index i = 0; i < n; i += kRows) {
     const Index rows = kRows < n - i ? kRows : n - i;
     Index c = 0;
-    for (; c + 4 <= m; c += 4) update_tile<4>(rows, x, i, count, b + c, m, r + c * ldr + i, ldr);
-    for (; c < m; ++c) update_tile<1>(rows, x, i, count, b + c, m, r + c * ldr + i, ldr);
+    for (; c + kMostSides <= m; c += kMostSides) {
+      update_tile<kMostSides>(rows, x, i, count, b + c, m, r + c * ldr + i, ldr);
+    }
+    update_rest<kMostSides>(m - c, rows, x, i, count, b + c, m, r + c * ldr + i, ldr);
   }
 }
-
-#if defined(__AVX2__)
-constexpr Index kPanelWidth = kDoubles;
 
 /// a0 b0 a1 b1 ... of the lower halves, of the upper halves.
 inline void interleave(Doubles a, Doubles b, Doubles& low, Doubles& high) {
@@ -497,24 +513,178 @@ inline void interleave(Doubles a, Doubles b, Doubles& low, Doubles& high) {
   high = __builtin_shuffle(a, b, second);
 }
 
+/// Of kDoubles vectors.
+inline void transpose(Doubles* v) {
+  Doubles w[kDoubles];
+  // Each round interleaves the first half of the vectors with the second.
+#pragma GCC unroll 4
+  for (Index size = 1; size < kDoubles; size *= 2) {
+#pragma GCC unroll 4
+    for (Index f = 0; f < kDoubles / 2; ++f) {
+      interleave(v[f], v[f + kDoubles / 2], w[2 * f], w[2 * f + 1]);
+    }
+#pragma GCC unroll 8
+    for (Index f = 0; f < kDoubles; ++f) v[f] = w[f];
+  }
+}
+
+void rotate(Index count, const Rotation* rotations, double* const* rows, double* x) {
+  for (Index first = 0; first < kRotatedRows; first += kDoubles) {
+    double* const* r = rows + first;
+    Doubles carried = load(x + first);
+    Index c = 0;
+    for (; c + kDoubles <= count; c += kDoubles) {
+      Doubles v[kDoubles];
+#pragma GCC unroll 8
+      for (Index f = 0; f < kDoubles; ++f) v[f] = load(r[f] + c);
+      transpose(v);
+#pragma GCC unroll 8
+      for (Index f = 0; f < kDoubles; ++f) {
+        const auto [cosine, sine] = rotations[c + f];
+        // First what the next column waits for.
+        const Doubles kept = cosine * carried;
+        const Doubles t = v[f];
+        v[f] = cosine * t + sine * carried;
+        carried = kept - sine * t;
+      }
+      transpose(v);
+#pragma GCC unroll 8
+      for (Index f = 0; f < kDoubles; ++f) store(r[f] + c, v[f]);
+    }
+    store(x + first, carried);
+    for (; c < count; ++c) {
+      const auto [cosine, sine] = rotations[c];
+      for (Index k = 0; k < kDoubles; ++k) {
+        const double t = r[k][c];
+        r[k][c] = cosine * t + sine * x[first + k];
+        x[first + k] = cosine * x[first + k] - sine * t;
+      }
+    }
+  }
+}
+
+constexpr Index kTriangleVectors = kTriangleRows / kDoubles;
+// Rows whose sums, or factors, and addresses the registers hold.
+constexpr Index kRowsTogether = kTriangleRows / 2;
+
+/// Lane f in all lanes.
+inline Doubles spread(Doubles v, Index f) {
+  using Places = std::int64_t __attribute__((vector_size(kBytes)));
+  return __builtin_shuffle(v, Places{} + f);
+}
+
+/// v in lanes first .. last - 1, else 0.
+inline Doubles some_lanes(Doubles v, Index first, Index last) {
+  using Places = std::int64_t __attribute__((vector_size(kBytes)));
+  Places lane;
+  for (int k = 0; k < kDoubles; ++k) lane[k] = k;
+  return lane >= first && lane < last ? v : Doubles{};
+}
+
+/// 1 / the diagonal of the square at `rows`.
+inline void invert_diagonal(const double* rows, Index stride, Doubles* out) {
+#pragma GCC unroll 8
+  for (Index v = 0; v < kTriangleVectors; ++v) {
+    Doubles diagonal;
+#pragma GCC unroll 8
+    for (Index f = 0; f < kDoubles; ++f) diagonal[f] = rows[(v * kDoubles + f) * (stride + 1)];
+    out[v] = 1.0 / diagonal;
+  }
+}
+
+void solve_forward(Index n, const double* rows, Index stride, double* x) {
+  double* b = x + n;
+  for (Index first = 0; first < kTriangleRows; first += kRowsTogether) {
+    Doubles sum[kRowsTogether];
+#pragma GCC unroll 8
+    for (Index r = 0; r < kRowsTogether; ++r) sum[r] = Doubles{};
+    for (Index i = 0; i < n; i += kDoubles) {
+      const Doubles z = load(x + i);
+#pragma GCC unroll 8
+      for (Index r = 0; r < kRowsTogether; ++r) sum[r] += load(rows + (first + r) * stride + i) * z;
+    }
+#pragma GCC unroll 8
+    for (Index r = 0; r < kRowsTogether; r += kDoubles) {
+      store(b + first + r, load(b + first + r) - totals(sum + r));
+    }
+  }
+  rows += n;
+  Doubles inverse[kTriangleVectors], left[kTriangleVectors];
+  invert_diagonal(rows, stride, inverse);
+  for (Index v = 0; v < kTriangleVectors; ++v) left[v] = load(b + v * kDoubles);
+    // Column by column of the triangle divided by its diagonal: what a column waits for is one
+    // product.
+#pragma GCC unroll 8
+  for (Index q = 0; q < kTriangleVectors; ++q) {
+    Doubles column[kTriangleVectors][kDoubles];
+#pragma GCC unroll 8
+    for (Index v = q; v < kTriangleVectors; ++v) {
+#pragma GCC unroll 8
+      for (Index f = 0; f < kDoubles; ++f) {
+        column[v][f] = load(rows + (v * kDoubles + f) * stride + q * kDoubles);
+      }
+      transpose(column[v]);
+#pragma GCC unroll 8
+      for (Index f = 0; f < kDoubles; ++f) column[v][f] *= spread(inverse[q], f);
+    }
+#pragma GCC unroll 8
+    for (Index f = 0; f < kDoubles; ++f) {
+      const Doubles known = spread(left[q], f);
+      left[q] -= some_lanes(column[q][f], f + 1, kDoubles) * known;
+#pragma GCC unroll 8
+      for (Index v = q + 1; v < kTriangleVectors; ++v) left[v] -= column[v][f] * known;
+    }
+    store(b + q * kDoubles, left[q] * inverse[q]);
+  }
+}
+
+void solve_backward(Index n, const double* rows, Index stride, double* x) {
+  double* b = x + n;
+  const double* square = rows + n;
+  Doubles inverse[kTriangleVectors], left[kTriangleVectors];
+  invert_diagonal(square, stride, inverse);
+  for (Index v = 0; v < kTriangleVectors; ++v) left[v] = load(b + v * kDoubles);
+#pragma GCC unroll 8
+  for (Index q = kTriangleVectors - 1; q >= 0; --q) {
+#pragma GCC unroll 8
+    for (Index f = kDoubles - 1; f >= 0; --f) {
+      const double* row = square + (q * kDoubles + f) * stride;
+      const Doubles share = spread(inverse[q], f);
+      const Doubles known = spread(left[q], f);
+      left[q] -= some_lanes(load(row + q * kDoubles) * share, 0, f) * known;
+#pragma GCC unroll 8
+      for (Index v = 0; v < q; ++v) left[v] -= load(row + v * kDoubles) * share * known;
+    }
+    store(b + q * kDoubles, left[q] * inverse[q]);
+  }
+  for (Index first = 0; first < kTriangleRows; first += kRowsTogether) {
+    Doubles factor[kRowsTogether];
+#pragma GCC unroll 8
+    for (Index r = 0; r < kRowsTogether; ++r) factor[r] = Doubles{} + b[first + r];
+    for (Index i = 0; i < n; i += kDoubles) {
+      Doubles even{}, odd{};
+#pragma GCC unroll 8
+      for (Index r = 0; r < kRowsTogether; r += 2) {
+        even += load(rows + (first + r) * stride + i) * factor[r];
+        odd += load(rows + (first + r + 1) * stride + i) * factor[r + 1];
+      }
+      store(x + i, load(x + i) - (even + odd));
+    }
+  }
+}
+
+#if defined(__AVX2__)
+constexpr Index kPanelWidth = kDoubles;
+
 void pack_columns(Index n, const double* x, Index ldx, Index count, double* out) {
   for (Index j = 0; j < count; j += kPanelWidth, x += kPanelWidth * ldx, out += n * kPanelWidth) {
     const Index some = count - j < kPanelWidth ? count - j : kPanelWidth;
     Index i = 0;
     for (; some == kPanelWidth && i + kDoubles <= n; i += kDoubles) {
-      Doubles v[kDoubles], w[kDoubles];
+      Doubles v[kDoubles];
 #pragma GCC unroll 8
       for (Index f = 0; f < kDoubles; ++f) v[f] = load(x + f * ldx + i);
-        // Each round interleaves the first half of the vectors with the second.
-#pragma GCC unroll 4
-      for (Index size = 1; size < kDoubles; size *= 2) {
-#pragma GCC unroll 4
-        for (Index f = 0; f < kDoubles / 2; ++f) {
-          interleave(v[f], v[f + kDoubles / 2], w[2 * f], w[2 * f + 1]);
-        }
-#pragma GCC unroll 8
-        for (Index f = 0; f < kDoubles; ++f) v[f] = w[f];
-      }
+      transpose(v);
 #pragma GCC unroll 8
       for (Index f = 0; f < kDoubles; ++f) store(out + (i + f) * kPanelWidth, v[f]);
     }
