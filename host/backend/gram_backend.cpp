@@ -318,12 +318,12 @@ double GramBackend::rounding(const Candidate& candidate) const {
 void GramBackend::list_open(const Candidate& candidate, std::size_t first_place,
                             std::vector<Index>& open) const {
   const double bound = rounding(candidate);
-  const double lambda = problem_->lambda[at(candidate.lambda_index)];
+  const double hat_lambda = problem_->hat_lambda(problem_->lambda[at(candidate.lambda_index)]);
   for (std::size_t q = first_place; q < candidate.c.size(); ++q) {
     const Index j = gram_->features[q];
     if (problem_->excluded(j)) continue;
     const double g = std::fabs(candidate.c[q]) + bound * weighted_norm_[at(j)];
-    if (!(g <= problem_->a(j, lambda))) open.push_back(j);
+    if (!(g <= problem_->a_of_hat(j, hat_lambda))) open.push_back(j);
   }
 }
 
@@ -712,12 +712,13 @@ void GramBackend::certify(std::span<const PathBlock> blocks, std::span<Candidate
       continue;
     }
     terms.clear();
+    const double hat_lambda = problem_->hat_lambda(lambda);
     auto b = candidate.coef.begin();
     for (Index j = 0; j < p; ++j) {
       double value = 0.0;
       if (b != candidate.coef.end() && b->first == j) value = (b++)->second;
       if (problem_->excluded(j)) continue;
-      const double a = problem_->a(j, lambda);
+      const double a = problem_->a_of_hat(j, hat_lambda);
       // What was not covered by then is proven inactive; so is what a growing matrix lacks.
       const Index place = place_[at(j)];
       if (place < 0 || at(place) >= candidate.n_covered) continue;

@@ -21,7 +21,7 @@ constexpr Index kPassColumns = 64;
 constexpr Index kFloatRows = 256;
 // Where covered features are asked for: candidates at a time, since early ones use few of the
 // features, and rows of all covered features that the cache holds.
-constexpr Index kTogether = 12;
+constexpr Index kTogether = 6;
 constexpr Index kInCache = 1 << 16;
 constexpr Index kLeastRows = 64, kMostRows = 1024;
 // Outside features at a time.

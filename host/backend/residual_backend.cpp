@@ -219,7 +219,7 @@ void ResidualBackend::solve_working_sets(std::span<const PathBlock> blocks, Inde
       for (std::size_t i = 0; i < active.size(); ++i) {
         candidate.g_active.emplace_back(active[i], g[i]);
       }
-      std::sort(candidate.g_active.begin(), candidate.g_active.end());
+      std::ranges::sort(candidate.g_active, {}, &SparseCoef::value_type::first);
       slot.products->residual(candidate.r);
       candidate.z = slot.products->z();
     }

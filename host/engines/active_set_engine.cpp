@@ -20,7 +20,7 @@ constexpr Index kMostStalls = 3;
 constexpr Index kMostRounds = 100;
 // The closing pass of Gram mode certifies this many lambdas at a time: enough for the matrix
 // product to run at full rate, few enough to waste little after an early stop.
-constexpr Index kGramLookAhead = 32;
+constexpr Index kGramLookAhead = 36;
 // Where the matrix grows with the path, every stretch costs readings of X.
 constexpr Index kGrowingLookAhead = 100;
 // Correlations of one round stay in the cache: slots * look-ahead * n_features floats.
