@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "backend/simd.hpp"
 
@@ -53,6 +54,8 @@ ActiveSet::ActiveSet(const Columns& columns, const Problem& problem, LocalProduc
                      ResidualProducts* rows)
     : columns_(columns), problem_(problem), products_(products), rows_(rows) {
   state_.assign(at(columns.n_features()), kOutside);
+  // Through columns a wrong guess costs more than the steps that right ones spare.
+  if (rows == nullptr) guess_ = std::make_unique<PathGuess>(columns.n_features());
 }
 
 double ActiveSet::slack(Index j, double residual_norm) const {
@@ -105,8 +108,12 @@ bool ActiveSet::conjugate_gradients(const std::vector<double>& h, Index first_h,
   const auto n = static_cast<Index>(h.size());
   const Simd& kernels = simd();
   std::vector<double> towards(h.size(), 0.0), m_towards(h.size(), 0.0), image(h.size()), solved;
-  delta.assign(h.size(), 0.0);
-  rest = h;
+  if (delta.empty()) {
+    delta.assign(h.size(), 0.0);
+    rest = h;
+  } else {
+    first_h = 0;
+  }
   const double residual_norm = products_.weighted_residual_norm();
   double least = std::numeric_limits<double>::infinity(), least_e = least;
   for (std::size_t k = 0; k < h.size(); ++k) {
@@ -193,6 +200,7 @@ void ActiveSet::forget(Index position) {
 }
 
 void ActiveSet::drop(std::span<const Index> positions) {
+  if (guess_) guess_->dropped();
   for (auto p = positions.rbegin(); p != positions.rend(); ++p) {
     forget(*p);
     e_in_factor_.erase(e_in_factor_.begin() + *p);
@@ -226,7 +234,7 @@ void ActiveSet::append_row(Index j, double sign, const std::vector<double>& gram
 }
 
 Index ActiveSet::enter(const std::vector<Index>& features, const std::vector<double>& g,
-                       double lambda) {
+                       double lambda, bool sure) {
   const Index k = static_cast<Index>(active_.size());
   const Index count = static_cast<Index>(features.size());
   const Index ld = k + count;
@@ -261,7 +269,7 @@ Index ActiveSet::enter(const std::vector<Index>& features, const std::vector<dou
       // In double from here on. What is left of the group waits for its next turn.
       for (Index left = count; left > c; --left) products_.leave(k + left - 1);
       insist_on_double();
-      return n_entered > 0 ? n_entered : enter(features, g, lambda);
+      return n_entered > 0 ? n_entered : enter(features, g, lambda, sure);
     }
     if (pivot > kTinyPivot * whole) {
       append_row(j, g[at(c)], row, pivot, l, lambda);
@@ -270,11 +278,11 @@ Index ActiveSet::enter(const std::vector<Index>& features, const std::vector<dou
       continue;
     }
     products_.leave(k + n_entered);
-    if (count == 1 && whole > 0.0 && enter_dependent(j, g[at(c)], row, lambda)) {
+    if (count == 1 && sure && whole > 0.0 && enter_dependent(j, g[at(c)], row, lambda)) {
       moved_by_null_ = true;
       return 1;
     }
-    if (count == 1) {
+    if (count == 1 && sure) {
       state_[at(j)] = kBlocked;
       blocked_.push_back(j);
       ++n_dependent_;
@@ -385,8 +393,9 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
   g_.resize(active_.size());
   stationarity(h);
   Index first_h = 0;
-  Index n_new = 0;      // entrants since the last full step that are still active
-  bool single = false;  // entrants one at a time, after a group that did not move
+  Index n_new = 0;         // entrants since the last full step that are still active
+  bool single = false;     // entrants one at a time, after a group that did not move
+  bool has_start = false;  // delta and rest, for conjugate gradients
   int refinements = 0;
   int exchanges = 0;
   double last_worst = std::numeric_limits<double>::infinity();
@@ -394,15 +403,18 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
       std::min(max_iterations, 50 + 4 * static_cast<Index>(working_set.size() + active_.size()));
   double precision = factor_is_exact_ ? kFine : kCoarse;
   std::vector<double> delta, rest, g_outside, g_chosen;
-  std::vector<Index> outside, chosen;
+  std::vector<Index> outside, chosen, guessed;
   std::vector<std::pair<double, std::size_t>> violators;
   const double hat_lambda = problem_.hat_lambda(lambda);
 
-  const auto find_violators = [&] {
+  const auto list_outside = [&] {
     outside.clear();
     for (const Index j : working_set) {
       if (state_[at(j)] == kOutside) outside.push_back(j);
     }
+  };
+  const auto find_violators = [&] {
+    list_outside();
     g_outside.resize(outside.size());
     products_.gradient(outside, g_outside.data());
     violators.clear();
@@ -419,6 +431,34 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
     }
   };
 
+  // g_now: gradients of the chosen, where g_chosen is a guess.
+  const auto let_in = [&](const std::vector<double>& g_now, bool sure) {
+    const auto before = static_cast<Index>(active_.size());
+    moved_by_null_ = false;
+    n_new = enter(chosen, g_chosen, lambda, sure);
+    if (moved_by_null_) {
+      read_again();
+      stationarity(h);
+      n_new = 0;
+    }
+    h.resize(active_.size());
+    for (std::size_t i = at(before); i < active_.size(); ++i) {
+      const auto m = static_cast<std::size_t>(std::find(chosen.begin(), chosen.end(), active_[i]) -
+                                              chosen.begin());
+      h[i] = g_now[m] - a_[i] * sign_[i];
+    }
+  };
+
+  if (guess_ && guess_->can_guess(lambda)) {
+    list_outside();
+    guess_->entrants(problem_, lambda, outside, chosen, g_chosen);
+    std::vector<double> g_now;
+    for (const Index j : chosen) g_now.push_back(guess_->last_gradient(j));
+    if (!chosen.empty()) let_in(g_now, false);
+    guessed = chosen;
+    has_start = !factor_is_exact_ && guess_->step(lambda, active_, e_, h, delta, rest);
+    precision = kFine;
+  }
   for (;; ++out.iterations) {
     if (out.iterations >= limit) {
       out.exact = false;
@@ -426,6 +466,7 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
     }
     const auto k = active_.size();
     if (k > 0) {
+      if (!std::exchange(has_start, false)) delta.clear();
       newton_direction(h, first_h, single ? kFine : precision, delta, rest);
       if (!single && exchanges < kMostExchanges) {
         if (step_past_signs(delta, rest, h, n_new)) {
@@ -500,28 +541,17 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
         chosen.push_back(outside[violators[m].second]);
         g_chosen.push_back(g_outside[violators[m].second]);
       }
-      const auto before = static_cast<Index>(active_.size());
-      moved_by_null_ = false;
-      n_new = enter(chosen, g_chosen, lambda);
+      first_h = static_cast<Index>(active_.size());
+      let_in(g_chosen, true);
       if (moved_by_null_) {
-        read_again();
-        stationarity(h);
         first_h = 0;
-        n_new = 0;
         continue;
       }
       if (n_new == 0) single = true;
-      h.resize(active_.size());
-      first_h = before;
       if (!factor_is_exact_) {
         first_h = 0;
         precision = kFine;
         last_worst = std::numeric_limits<double>::infinity();
-      }
-      for (std::size_t i = at(before); i < active_.size(); ++i) {
-        const auto m = static_cast<std::size_t>(
-            std::find(chosen.begin(), chosen.end(), active_[i]) - chosen.begin());
-        h[i] = g_chosen[m] - a_[i] * sign_[i];
       }
       continue;
     }
@@ -546,6 +576,16 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
       ++refinements;
     }
     precision = kFine;
+  }
+  if (guess_) {
+    const auto n_wrong = std::count_if(guessed.begin(), guessed.end(),
+                                       [&](Index j) { return state_[at(j)] != kActive; });
+    guess_->judge(static_cast<Index>(guessed.size()), n_wrong);
+    if (out.exact) {
+      guess_->remember(lambda, active_, coef_, g_, outside, g_outside);
+    } else {
+      guess_->forget();
+    }
   }
   if (!out.exact) read_again();
   return out;
@@ -587,6 +627,7 @@ void ActiveSet::enter_as_one() {
 }
 
 void ActiveSet::go_back(const SparseCoef& solution, double lambda) {
+  if (guess_) guess_->forget();
   row_system_.reset();
   leave_all();
   for (const Index j : active_) state_[at(j)] = kOutside;
@@ -830,7 +871,7 @@ SparseCoef ActiveSet::coef() const {
   for (std::size_t k = 0; k < active_.size(); ++k) {
     if (coef_[k] != 0.0) out.emplace_back(active_[k], coef_[k]);
   }
-  std::sort(out.begin(), out.end());
+  std::ranges::sort(out, {}, &SparseCoef::value_type::first);
   return out;
 }
 

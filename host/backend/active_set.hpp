@@ -7,6 +7,7 @@
 
 #include "backend/local_products.hpp"
 #include "backend/packed_cholesky.hpp"
+#include "backend/path_guess.hpp"
 #include "backend/row_space_system.hpp"
 #include "setup/certificate.hpp"
 #include "setup/problem.hpp"
@@ -71,7 +72,8 @@ class ActiveSet {
   /// precision |h|. h is 0 before first_h.
   void newton_direction(const std::vector<double>& h, Index first_h, double precision,
                         std::vector<double>& delta, std::vector<double>& rest);
-  /// The same, preconditioned by the factor. Returns false if it takes too long.
+  /// The same, preconditioned by the factor, from delta and rest if they are there. Returns false
+  /// if it takes too long.
   bool conjugate_gradients(const std::vector<double>& h, Index first_h, double precision,
                            std::vector<double>& delta, std::vector<double>& rest) const;
   /// If delta gives some features the wrong sign: takes the whole step and drops them all. h
@@ -97,8 +99,10 @@ class ActiveSet {
   bool exchange_in_row_space(const std::vector<Index>& features, std::vector<DualTerm>& terms);
   /// One step of iterative refinement: coef += H^-1 h by the row space.
   void refine_in_row_space(const std::vector<double>& h);
-  /// Adds features whose gradients are g. Returns how many are now active.
-  Index enter(const std::vector<Index>& features, const std::vector<double>& g, double lambda);
+  /// Adds features whose gradients are g. Returns how many are now active. One alone that depends
+  /// on the active ones takes the place of one of them if it is sure to be wanted.
+  Index enter(const std::vector<Index>& features, const std::vector<double>& g, double lambda,
+              bool sure);
   bool enter_dependent(Index j, double sign, const std::vector<double>& gram_row, double lambda);
   void append_row(Index j, double sign, const std::vector<double>& gram_row, double pivot_square,
                   const std::vector<double>& l, double lambda);
@@ -136,6 +140,7 @@ class ActiveSet {
   Index n_removed_ = 0;     // from S since then
   std::vector<std::uint8_t> state_;  // (n_features)
   std::vector<Index> blocked_;
+  std::unique_ptr<PathGuess> guess_;
   Index n_dependent_ = 0;
   bool moved_by_null_ = false;
 };
