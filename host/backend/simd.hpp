@@ -47,9 +47,11 @@ struct Simd {
 
   ColumnScan (*scan_f64)(Index n, const double* x, const std::uint8_t* counts);
   ColumnScan (*scan_f32)(Index n, const float* x, const std::uint8_t* counts);
-  /// out = (x - mean) * scale; tells of out.
-  ColumnCentred (*centre_f64)(Index n, const double* x, double mean, double scale, double* out);
-  ColumnCentred (*centre_f32)(Index n, const float* x, double mean, double scale, double* out);
+  /// out = (x - mean) * scale; tells of out. `next`, as long as x, comes from memory meanwhile.
+  ColumnCentred (*centre_f64)(Index n, const double* x, double mean, double scale, double* out,
+                              const double* next);
+  ColumnCentred (*centre_f32)(Index n, const float* x, double mean, double scale, double* out,
+                              const float* next);
 
   /// out = (x - mean) * scale, nothing told; narrow: rounded to float.
   void (*shift_f64)(Index n, const double* x, double mean, double scale, double* out);

@@ -162,7 +162,8 @@ ColumnScan scan_f32(Index n, const float* x, const std::uint8_t* counts) {
 }
 
 template <class T>
-ColumnCentred centre(Index n, const T* x, double mean, double scale, double* out) {
+ColumnCentred centre(Index n, const T* x, double mean, double scale, double* out, const T* next) {
+  constexpr Index kLine = 64 / static_cast<Index>(sizeof(T));
   Doubles s0{}, s1{}, sum0{}, sum1{}, big{};
   Index i = 0;
   for (; i + 2 * kDoubles <= n; i += 2 * kDoubles) {
@@ -171,6 +172,8 @@ ColumnCentred centre(Index n, const T* x, double mean, double scale, double* out
     v1 = (v1 - mean) * scale;
     store(out + i, v0);
     store(out + i + kDoubles, v1);
+#pragma GCC unroll 2
+    for (Index k = 0; k < 2 * kDoubles; k += kLine) __builtin_prefetch(next + i + k, 0, 2);
     s0 += v0 * v0;
     s1 += v1 * v1;
     sum0 += v0;
@@ -192,11 +195,13 @@ ColumnCentred centre(Index n, const T* x, double mean, double scale, double* out
   return told;
 }
 
-ColumnCentred centre_f64(Index n, const double* x, double mean, double scale, double* out) {
-  return centre(n, x, mean, scale, out);
+ColumnCentred centre_f64(Index n, const double* x, double mean, double scale, double* out,
+                         const double* next) {
+  return centre(n, x, mean, scale, out, next);
 }
-ColumnCentred centre_f32(Index n, const float* x, double mean, double scale, double* out) {
-  return centre(n, x, mean, scale, out);
+ColumnCentred centre_f32(Index n, const float* x, double mean, double scale, double* out,
+                         const float* next) {
+  return centre(n, x, mean, scale, out, next);
 }
 
 template <class T, class Out>
@@ -354,9 +359,10 @@ void centred_dots_f32(Index n, const float* const* x, const double* mean, const 
 }
 
 // A tile of A columns against B columns keeps A * B sums in registers, so memory is read once for
-// the tile.
+// the tile; the next columns x come from farther away meanwhile.
 template <Index A, Index B>
-void cross_tile(Index n, const double* const* x, const double* const* y, double* out, Index ldc) {
+void cross_tile(Index n, const double* const* x, const double* const* next, const double* const* y,
+                double* out, Index ldc) {
   constexpr Index kSums = (A * B + kDoubles - 1) / kDoubles * kDoubles;
   Doubles sum[static_cast<std::size_t>(kSums)] = {};
   Index i = 0;
@@ -364,6 +370,8 @@ void cross_tile(Index n, const double* const* x, const double* const* y, double*
     Doubles xs[static_cast<std::size_t>(A)];
 #pragma GCC unroll 8
     for (Index a = 0; a < A; ++a) xs[a] = load(x[a] + i);
+#pragma GCC unroll 8
+    for (Index a = 0; a < A; ++a) __builtin_prefetch(next[a] + i);
 #pragma GCC unroll 8
     for (Index b = 0; b < B; ++b) {
       const Doubles ys = load(y[b] + i);
@@ -391,8 +399,11 @@ void cross_sides(Index n, const double* const* x, Index n_x, const double* const
                  Index ldc) {
   constexpr Index kAtOnce = B == 1 ? 8 : 4;
   Index a = 0;
-  for (; a + kAtOnce <= n_x; a += kAtOnce) cross_tile<kAtOnce, B>(n, x + a, y, out + a, ldc);
-  for (; a < n_x; ++a) cross_tile<1, B>(n, x + a, y, out + a, ldc);
+  for (; a + kAtOnce <= n_x; a += kAtOnce) {
+    const double* const* next = a + 2 * kAtOnce <= n_x ? x + a + kAtOnce : x + a;
+    cross_tile<kAtOnce, B>(n, x + a, next, y, out + a, ldc);
+  }
+  for (; a < n_x; ++a) cross_tile<1, B>(n, x + a, x + a, y, out + a, ldc);
 }
 
 template <Index B>

@@ -22,7 +22,8 @@ namespace {
 template <class T>
 class BlockReader {
  public:
-  BlockReader(const MatrixView<const T>& X, Index first, Index last) : X_(X), first_(first) {
+  BlockReader(const MatrixView<const T>& X, Index first, Index last)
+      : X_(X), first_(first), last_(last) {
     if (X.row_stride == 1) return;
     const auto n = static_cast<std::size_t>(X.rows);
     values_.resize(n * static_cast<std::size_t>(last - first));
@@ -38,18 +39,26 @@ class BlockReader {
     if (values_.empty()) return X_.data + j * X_.col_stride;
     return values_.data() + (j - first_) * X_.rows;
   }
+  /// What to ask memory for while column j is read: the next one, if columns are over before the
+  /// processor finds out that they are read in order.
+  const T* after(Index j) const {
+    constexpr Index kShort = 2048;
+    return column(X_.rows <= kShort ? std::min(j + 1, last_ - 1) : j);
+  }
 
  private:
   MatrixView<const T> X_;
-  Index first_;
+  Index first_, last_;
   std::vector<T> values_;
 };
 
-ColumnCentred centre(Index n, const double* x, double mean, double scale, double* out) {
-  return simd().centre_f64(n, x, mean, scale, out);
+ColumnCentred centre(Index n, const double* x, double mean, double scale, double* out,
+                     const double* next) {
+  return simd().centre_f64(n, x, mean, scale, out, next);
 }
-ColumnCentred centre(Index n, const float* x, double mean, double scale, double* out) {
-  return simd().centre_f32(n, x, mean, scale, out);
+ColumnCentred centre(Index n, const float* x, double mean, double scale, double* out,
+                     const float* next) {
+  return simd().centre_f32(n, x, mean, scale, out, next);
 }
 ColumnScan scan(Index n, const double* x, const std::uint8_t* counts) {
   return simd().scan_f64(n, x, counts);
@@ -72,9 +81,10 @@ bool in_range(int exponent) { return exponent > -1000 && exponent < 1000; }
 
 /// (x - mean) * 2^-exponent; two factors where the power itself is out of range.
 template <class T>
-ColumnCentred centre_by_exponent(Index n, const T* x, double mean, int exponent, double* out) {
+ColumnCentred centre_by_exponent(Index n, const T* x, double mean, int exponent, double* out,
+                                 const T* next) {
   if (in_range(exponent)) {
-    return centre(n, x, mean, std::ldexp(1.0, -exponent), out);
+    return centre(n, x, mean, std::ldexp(1.0, -exponent), out, next);
   }
   ColumnCentred told{0.0, 0.0, 0.0};
   for (Index i = 0; i < n; ++i) {
@@ -192,7 +202,7 @@ Columns::Columns(const AnyMatrix& X, bool do_centre, const std::vector<std::uint
             int exponent = 0;
             if (seen.max_abs > 0.0) std::frexp(seen.max_abs, &exponent);
             if (centre_) ++exponent;
-            ColumnCentred told = centre_by_exponent(n_, x, mean, exponent, out);
+            ColumnCentred told = centre_by_exponent(n_, x, mean, exponent, out, reader.after(j));
             int finer = 0;
             if (told.max_abs > 0.0) std::frexp(told.max_abs, &finer);
             const double left_sum =
@@ -201,7 +211,7 @@ Columns::Columns(const AnyMatrix& X, bool do_centre, const std::vector<std::uint
             if (finer > 0 || finer < kLeastRange || std::fabs(left_mean) > eps * told.max_abs) {
               mean += std::ldexp(left_mean, exponent);
               exponent += finer;
-              told = centre_by_exponent(n_, x, mean, exponent, out);
+              told = centre_by_exponent(n_, x, mean, exponent, out, x);
             }
             mean_[at_j] = mean;
             exponent_[at_j] = exponent;
@@ -363,7 +373,8 @@ void Columns::build_all(const ThreadPool& pool) const {
             if (norm_[at(j)] == 0.0) {
               std::fill(out, out + n_, 0.0);
             } else {
-              centre_by_exponent(n_, reader.column(j), mean_[at(j)], exponent_[at(j)], out);
+              centre_by_exponent(n_, reader.column(j), mean_[at(j)], exponent_[at(j)], out,
+                                 reader.after(j));
             }
             built_[at(j)].store(2, std::memory_order_release);
           }
@@ -391,7 +402,7 @@ void Columns::for_each(const ThreadPool& pool,
               std::fill(buffer.begin(), buffer.end(), 0.0);
             } else {
               centre_by_exponent(n_, reader.column(j), mean_[at(j)], exponent_[at(j)],
-                                 buffer.data());
+                                 buffer.data(), reader.after(j));
             }
             visit(j, buffer.data());
           }
