@@ -41,6 +41,8 @@ constexpr int kMostExchanges = 4;
 // The residual is computed in double where no more than this share of the active features is new:
 // that is likely to be the last step at its lambda.
 constexpr Index kFewShare = 48;
+// Up to so many features for each active one, putting coefficients in place is faster than sorting.
+constexpr std::size_t kDense = 8;
 // Steps of the semismooth Newton method at one lambda; paths take two to five.
 constexpr Index kMostNewtonSteps = 40;
 constexpr double kArmijo = 1e-4;
@@ -868,6 +870,15 @@ bool ActiveSet::exchange_in_row_space(const std::vector<Index>& features,
 
 SparseCoef ActiveSet::coef() const {
   SparseCoef out;
+  out.reserve(active_.size());
+  if (state_.size() <= kDense * active_.size()) {
+    std::vector<double> dense(state_.size(), 0.0);
+    for (std::size_t k = 0; k < active_.size(); ++k) dense[at(active_[k])] = coef_[k];
+    for (std::size_t j = 0; j < dense.size(); ++j) {
+      if (dense[j] != 0.0) out.emplace_back(static_cast<Index>(j), dense[j]);
+    }
+    return out;
+  }
   for (std::size_t k = 0; k < active_.size(); ++k) {
     if (coef_[k] != 0.0) out.emplace_back(active_[k], coef_[k]);
   }
