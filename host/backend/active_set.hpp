@@ -121,6 +121,7 @@ class ActiveSet {
   const Problem& problem_;
   LocalProducts& products_;
   ResidualProducts* rows_;
+  bool is_tall_;
 
   std::vector<Index> active_;
   std::vector<std::int8_t> sign_;  // of the active; 0: no L1 term
