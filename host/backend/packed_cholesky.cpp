@@ -48,7 +48,6 @@ double PackedCholesky::forward_rest(std::vector<double>& l, Index known) const {
 
 void PackedCholesky::forward_columns(std::span<double* const> columns) const {
   constexpr Index kAtOnce = 2 * kRows;
-  const Simd& kernels = simd();
   const auto count = static_cast<Index>(columns.size());
   std::vector<double> part(at(kAtOnce * count));  // of kAtOnce rows: what earlier rows contribute
   const double* rows[kAtOnce];
@@ -59,13 +58,7 @@ void PackedCholesky::forward_columns(std::span<double* const> columns) const {
     for (Index c = 0; c < count; ++c) {
       double* values = columns[at(c)] + first;
       for (Index i = 0; i < m; ++i) values[i] -= part[at(c * kAtOnce + i)];
-      Index i = 0;
-      for (; i + kRows <= m; i += kRows) {
-        kernels.solve_forward(i, rows[i] + first, stride(first + i), values);
-      }
-      for (; i < m; ++i) {
-        values[i] = (values[i] - kernels.dot(i, rows[i] + first, values)) / rows[i][first + i];
-      }
+      solve_rows(first, first + m, columns[at(c)]);
     }
   }
 }
@@ -153,17 +146,20 @@ void PackedCholesky::remove(std::span<const Index> positions) {
   size_ -= static_cast<Index>(n_gone);
 }
 
-void PackedCholesky::solve(double* b, Index first_nonzero) const {
+void PackedCholesky::solve_rows(Index start, Index stop, double* b) const {
   const Simd& kernels = simd();
-  const Index start = first_nonzero / kRows * kRows;
   Index i = start;
-  for (; i + kRows <= size_; i += kRows) {
+  for (; i + kRows <= stop; i += kRows) {
     kernels.solve_forward(i - start, row(i) + start, stride(i), b + start);
   }
-  for (; i < size_; ++i) {
+  for (; i < stop; ++i) {
     const double* r = row(i);
     b[i] = (b[i] - kernels.dot(i - start, r + start, b + start)) / r[i];
   }
+}
+
+void PackedCholesky::solve(double* b, Index first_nonzero) const {
+  solve_rows(first_nonzero / kRows * kRows, size_, b);
   solve_transposed(b);
 }
 

@@ -49,6 +49,9 @@ class PackedCholesky {
   }
   const double* row(Index i) const { return const_cast<PackedCholesky*>(this)->row(i); }
   void make_room(Index n);
+  /// b[start .. stop) to the solution of these rows of L, of which columns before `start` are left
+  /// out; start is a multiple of kRows.
+  void solve_rows(Index start, Index stop, double* b) const;
 
   Index size_ = 0;
   std::vector<AlignedDoubles> blocks_;

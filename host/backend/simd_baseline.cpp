@@ -10,34 +10,6 @@ namespace {
 }  // namespace
 
 extern const Simd kSimd;
-const Simd kSimd = {"x86-64",
-                    scan_f64,
-                    scan_f32,
-                    centre_f64,
-                    centre_f32,
-                    shift_f64,
-                    shift_f32,
-                    narrow_f64,
-                    narrow_f32,
-                    dot,
-                    axpy,
-                    moments,
-                    dots,
-                    centred_dots_f64,
-                    centred_dots_f32,
-                    cross,
-                    axpys,
-                    update,
-                    rotate,
-                    solve_forward,
-                    solve_backward,
-                    0,
-                    nullptr,
-                    nullptr,
-                    nullptr,
-                    to_half,
-                    correlate_panels,
-                    correlate_floats,
-                    combine_floats};
+constinit const Simd kSimd = all_loops("x86-64");
 
 }  // namespace thresher::simd_baseline

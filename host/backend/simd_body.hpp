@@ -11,6 +11,7 @@ constexpr int kBytes = 16;
 #endif
 using Doubles = double __attribute__((vector_size(kBytes), aligned(8), may_alias));
 using Floats = float __attribute__((vector_size(kBytes), aligned(4), may_alias));
+using Places = std::int64_t __attribute__((vector_size(kBytes)));
 constexpr Index kDoubles = kBytes / 8;
 constexpr Index kFloats = kBytes / 4;
 
@@ -49,7 +50,6 @@ inline double total(Doubles v) {
 
 /// The neighbours of a, then those of b, summed.
 inline Doubles sum_neighbours(Doubles a, Doubles b) {
-  using Places = std::int64_t __attribute__((vector_size(kBytes)));
   Places even, odd;
   for (int k = 0; k < kDoubles; ++k) {
     even[k] = 2 * k;
@@ -514,7 +514,6 @@ void update(Index n, const double* const* x, Index count, const double* b, Index
 
 /// a0 b0 a1 b1 ... of the lower halves, of the upper halves.
 inline void interleave(Doubles a, Doubles b, Doubles& low, Doubles& high) {
-  using Places = std::int64_t __attribute__((vector_size(kBytes)));
   Places first, second;
   for (int k = 0; k < kDoubles; ++k) {
     first[k] = k / 2 + (k % 2 == 0 ? 0 : kDoubles);
@@ -579,14 +578,10 @@ constexpr Index kTriangleVectors = kTriangleRows / kDoubles;
 constexpr Index kRowsTogether = kTriangleRows / 2;
 
 /// Lane f in all lanes.
-inline Doubles spread(Doubles v, Index f) {
-  using Places = std::int64_t __attribute__((vector_size(kBytes)));
-  return __builtin_shuffle(v, Places{} + f);
-}
+inline Doubles spread(Doubles v, Index f) { return __builtin_shuffle(v, Places{} + f); }
 
 /// v in lanes first .. last - 1, else 0.
 inline Doubles some_lanes(Doubles v, Index first, Index last) {
-  using Places = std::int64_t __attribute__((vector_size(kBytes)));
   Places lane;
   for (int k = 0; k < kDoubles; ++k) lane[k] = k;
   return lane >= first && lane < last ? v : Doubles{};
@@ -758,6 +753,10 @@ void multiply_panels(Index n, const double* a, Index n_panels, const double* b, 
     multiply_tile<1>(n, a, b, alpha, beta, c, ldc);
   }
 }
+#else
+constexpr Index kPanelWidth = 0;
+constexpr decltype(Simd::pack_columns) pack_columns = nullptr, pack_rows = nullptr;
+constexpr decltype(Simd::multiply_panels) multiply_panels = nullptr;
 #endif
 
 double to_half(Index n, const double* x, std::uint16_t* out) {
@@ -907,4 +906,36 @@ void combine_floats(Index n, const float* const* panels, Index count, const floa
     store(r + i, load(r + i) + totals(sums));
   }
   for (; i < n; ++i) r[i] += total(row(i));
+}
+
+constexpr Simd all_loops(const char* name) {
+  return {name,
+          scan_f64,
+          scan_f32,
+          centre_f64,
+          centre_f32,
+          shift_f64,
+          shift_f32,
+          narrow_f64,
+          narrow_f32,
+          dot,
+          axpy,
+          moments,
+          dots,
+          centred_dots_f64,
+          centred_dots_f32,
+          cross,
+          axpys,
+          update,
+          rotate,
+          solve_forward,
+          solve_backward,
+          kPanelWidth,
+          pack_columns,
+          pack_rows,
+          multiply_panels,
+          to_half,
+          correlate_panels,
+          correlate_floats,
+          combine_floats};
 }
