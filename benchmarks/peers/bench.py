@@ -192,6 +192,17 @@ class Worker:
         self.kill()
 
 
+def times(record):
+    """Of every run. One thread: processor time is what the call took, on a busy machine too."""
+    one = record["threads"] == 1
+    return [min(run["wall"], run["cpu"]) if one else run["wall"] for run in record["runs"]]
+
+
+def row_seconds(record):
+    """The number of a row: the lower quartile of its runs. A minimum falls with their number."""
+    return float(np.percentile(times(record), 25)) * record["scale"]
+
+
 class Row:
     """One row: where it is kept, and what became of it."""
 
@@ -242,14 +253,9 @@ class Row:
         self.record["runs"].append(said)
         return said["wall"]
 
-    def times(self):
-        """Of every run. One thread: processor time is what the call took, on a busy machine too."""
-        one = self.record["threads"] == 1
-        return [min(r["wall"], r["cpu"]) if one else r["wall"] for r in self.record["runs"]]
-
     def settled(self, first):
         """Do the runs from `first` on give its number?"""
-        own = sorted(self.times()[first:])
+        own = sorted(times(self.record)[first:])
         return len(own) >= SETTLED_RUNS and own[2] <= SETTLED * own[0]
 
     def judge(self):
@@ -285,13 +291,12 @@ class Row:
         record["date"] = now()
         record["load_average"] = os.getloadavg()[0]
         if status == "ok":
-            record["seconds"] = min(self.times()) * self.scale
             record["peak_bytes"] = max(r["peak_bytes"] for r in record["runs"])
             record["added_bytes"] = max(r["added_bytes"] for r in record["runs"])
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(record, indent=1) + "\n")
         verdict = record.get("verdict", {})
-        told = f"{record['seconds']:.3g} s, gap {verdict['gap']:.1e}" if status == "ok" else reason
+        told = f"{row_seconds(record):.3g} s, gap {verdict['gap']:.1e}" if status == "ok" else reason
         print(f"  {self.solver} {self.tol}: {told}", file=sys.stderr, flush=True)
 
 
@@ -491,9 +496,12 @@ def merge(chosen, options):
             for tol in tolerances(workload, solver, options):
                 path = ROWS / workload.name / f"{solver}-{tol}.json"
                 if path.exists():
+                    record = json.loads(path.read_text())
+                    if record["status"] == "ok":
+                        record["seconds"] = row_seconds(record)
                     rows.append(
                         {
-                            **json.loads(path.read_text()),
+                            **record,
                             "title": workload.title,
                             "group": workload.group,
                             "target": workload.target,

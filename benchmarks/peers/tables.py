@@ -240,6 +240,7 @@ def page(report, drawn):
         ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         *sources(report),
         "",
+        "Seconds: the lower quartile of a row's runs. "
         "Gap: the worst relative duality gap over all lambdas, computed by the referee from the "
         "coefficients alone. Factor: peer's seconds over ours; bold where both were measured. "
         "`>= 600` is a call that was stopped at the cap. (sample): a peer that loops over "
