@@ -175,6 +175,7 @@ bool ActiveSet::step_past_signs(const std::vector<double>& delta, const std::vec
 }
 
 void ActiveSet::refactor(double share) {
+  dependent_.clear();
   e_in_factor_ = e_;
   for (double& e : e_in_factor_) e *= share;
   factor_is_exact_ = share == 1.0;
@@ -193,9 +194,23 @@ void ActiveSet::refactor(double share) {
   for (std::size_t k = 0; k < active_.size(); ++k) {
     const double squares = factor_.forward_row(gram_[k].data(), l);
     const double whole = gram_[k][k] + e_in_factor_[k];
-    const double pivot = std::max(whole - squares, kTinyPivot * whole);
+    double pivot = whole - squares;
+    if (!(pivot > kTinyPivot * whole)) {
+      pivot = whole > 0.0 ? kTinyPivot * whole : 1.0;
+      if (a_[k] == 0.0 && e_[k] == 0.0) dependent_.push_back(static_cast<Index>(k));
+    }
     factor_.append(l, std::sqrt(pivot));
   }
+}
+
+// What they explained the others take over. They are blocked when they ask to enter again.
+void ActiveSet::drop_dependent() {
+  if (dependent_.empty()) return;
+  while (!dependent_.empty()) {
+    drop(std::vector<Index>(std::exchange(dependent_, {})));
+    refactor();
+  }
+  read_again();
 }
 
 void ActiveSet::forget(Index position) {
@@ -389,6 +404,7 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
     out.exact = true;
   }
   const bool changed = set_penalties(lambda);
+  dependent_.clear();
   if (row_system_) {
     restore_factor();
   } else if (changed) {
@@ -396,6 +412,7 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
     const double distance = distance_of_factor();
     if (distance > kNearFactor) refactor(distance < kSmallStep ? 1.0 / kNearFactor : 1.0);
   }
+  drop_dependent();
 
   // h: what is missing to stationarity on the active features; entries before first_h are 0.
   std::vector<double> h;

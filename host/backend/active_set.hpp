@@ -64,6 +64,9 @@ class ActiveSet {
   bool set_penalties(double lambda);
   /// Of H with the e_j times `share`.
   void refactor(double share = 1.0);
+  /// Features that have lost their penalty, mostly at lambda = 0, and turn out to depend on other
+  /// active ones leave.
+  void drop_dependent();
   /// Largest factor between an e_j and the one in the factor.
   double distance_of_factor() const;
   /// The e_j that an entrant takes into the factor.
@@ -129,9 +132,10 @@ class ActiveSet {
   std::vector<std::vector<double>> gram_;  // row k: products with active 0 .. k, no e
   PackedCholesky factor_;                  // of X_A' W X_A + diag(e_in_factor_)
   std::vector<double> e_in_factor_;
-  bool factor_is_exact_ = true;  // e_in_factor_ is e_
-  bool may_round_ = true;        // Gram rows may come in single precision (docs/decisions/0014)
-  bool is_rounded_ = false;      // some did
+  std::vector<Index> dependent_;  // positions: without a pivot in the last refactor(), or a penalty
+  bool factor_is_exact_ = true;   // e_in_factor_ is e_
+  bool may_round_ = true;         // Gram rows may come in single precision (docs/decisions/0014)
+  bool is_rounded_ = false;       // some did
   // Scratch that is kept, because fresh pages are slow.
   std::vector<double> whole_matrix_;
   AlignedDoubles gram_of_entrants_, solved_;
