@@ -22,7 +22,9 @@ constexpr std::size_t kViolatorShare = 4;
 // Relative to G_jj + e_j: below it the entrant depends on the active columns. Rounding leaves about
 // k eps = 1e-13 of a pivot; at 1e-10 paths on the meats spectra cycled among null moves.
 constexpr double kTinyPivot = 1e-12;
-// With Gram rows in single precision, good to some 1e-9, pivots have to be far from rounding.
+// With Gram rows in single precision, good to some 1e-9, pivots have to be far from rounding. So do
+// those of guessed entrants: many at once that all but depend on each other, most of them wrong,
+// move coefficients so far that rounding takes over.
 constexpr double kSafePivot = 1e-4;
 // No further refinement where all |h_j| are below this share of a_j, or where the sum of h_j^2 / (2
 // e_j), which is what they add to the gap, makes up this relative gap.
@@ -225,6 +227,7 @@ void ActiveSet::forget(Index position) {
 
 void ActiveSet::drop(std::span<const Index> positions) {
   if (guess_) guess_->dropped();
+  dependent_.clear();
   for (auto p = positions.rbegin(); p != positions.rend(); ++p) {
     forget(*p);
     e_in_factor_.erase(e_in_factor_.begin() + *p);
@@ -295,7 +298,7 @@ Index ActiveSet::enter(const std::vector<Index>& features, const std::vector<dou
       insist_on_double();
       return n_entered > 0 ? n_entered : enter(features, g, lambda, sure);
     }
-    if (pivot > kTinyPivot * whole) {
+    if (pivot > (sure ? kTinyPivot : kSafePivot) * whole) {
       append_row(j, g[at(c)], row, pivot, l, lambda);
       kept.push_back(c);
       ++n_entered;
@@ -404,7 +407,6 @@ ActiveSet::Outcome ActiveSet::solve(double lambda, const std::vector<Index>& wor
     out.exact = true;
   }
   const bool changed = set_penalties(lambda);
-  dependent_.clear();
   if (row_system_) {
     restore_factor();
   } else if (changed) {

@@ -101,5 +101,48 @@ TEST(PathGuess, SparesAGramPathItsSecondSteps) {
   EXPECT_LE(steps_of_path(0.2), 70);
 }
 
+// Smooth columns, more than rows, and lambdas far apart: dozens are guessed, most of them wrong,
+// which all but depend on each other. Coefficients grew to 1e64 and beyond.
+TEST(PathGuess, LetsInNoFeaturesThatAllButDependOnOthers) {
+  struct Seed {
+    unsigned seed;
+    double noise;
+  };
+  for (const auto& [seed, noise] :
+       {Seed{294, 1e-8}, Seed{1107, 1e-8}, Seed{360, 1e-5}, Seed{409, 1e-5}}) {
+    SCOPED_TRACE(seed);
+    const Index n = 5 + seed % 16, p = n + 20 + seed % 40;
+    std::mt19937_64 random(seed);
+    std::normal_distribution<double> normal;
+    Numbers X(at(n * p)), y(at(n)), place(at(n));
+    for (double& value : place) value = normal(random);
+    for (Index j = 0; j < p; ++j) {
+      for (Index i = 0; i < n; ++i) {
+        double x = 0.0;
+        for (int q = 0; q < 3; ++q) {
+          x += std::sin((q + 1) * static_cast<double>(j + 1) * 0.1 + place[at(i)] * (q + 0.3));
+        }
+        X[at(j * n + i)] = x + noise * normal(random);
+      }
+    }
+    for (double& value : y) value = normal(random);
+    Data data;
+    data.X = MatrixView<const double>::column_major(X.data(), n, p);
+    data.Y = MatrixView<const double>::column_major(y.data(), n, 1);
+    const Numbers grid = {1.0, 0.3, 0.1, 0.03, 0.01, 0.001};
+    Options options;
+    options.engine = Engine::kActiveSet;
+    options.mode = Mode::kGram;
+    options.early_stop.reset();
+    options.threads = 1;
+    options.device = Device::kCpu;
+    options.lambda_grid = MatrixView<const double>::row_major(grid.data(), 1, 6);
+    const Model model = fit_path(data, options);
+    for (const std::uint8_t status : model.status) {
+      EXPECT_EQ(static_cast<Status>(status), Status::kConverged);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace thresher::testing_library
