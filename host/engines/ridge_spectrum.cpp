@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <tuple>
 #include <vector>
@@ -48,11 +49,35 @@ constexpr Index kLambdasAtOnce = 32;                // untuned: three filters ea
 constexpr Index kRefinedNumbers = Index{1} << 21;   // held-out predictions of open fits at a time
 constexpr Index kChosenPerTask = kCoefColumns - 1;  // untuned; one more may follow
 
+// |x_j' W r| / (|x_j| |y|) that rounding leaves at lambda = 0. A false alarm costs time alone.
+constexpr double kUncorrelated = 1e-11;
+
 constexpr int kModerate = 500;  // powers of two whose products are normal numbers
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
 Index padded_columns(Index count) { return (count + kColumnUnit - 1) / kColumnUnit * kColumnUnit; }
+
+/// At lambda = 0 directions below the cutoff are left out, and the gap is that of the others. Yet
+/// next to a column 1e8 times longer, a whole column is such a direction: then the residual r still
+/// correlates with features that have no penalty.
+bool loses_directions(const Columns& columns, const Problem& problem,
+                      const std::vector<double>& r) {
+  const RowWeighting& rows = *problem.rows;
+  const Index n = columns.n_samples();
+  std::vector<double> z(r.size(), 0.0);
+  for (const Index i : rows.rows) z[at(i)] = rows.weight[at(i)] * r[at(i)];
+  const double of_response = kUncorrelated * std::sqrt(2.0 * problem.null_loss);
+  for (Index j = 0; j < columns.n_features(); ++j) {
+    if (problem.excluded(j) || problem.e(j, 0.0) > 0.0) continue;
+    const double* x = rows.column(columns, j);
+    const double mean = problem.intercept ? rows.column_mean(j) : 0.0;
+    double squares = 0.0;
+    for (const Index i : rows.rows) squares += rows.weight[at(i)] * (x[i] - mean) * (x[i] - mean);
+    if (!(std::fabs(simd().dot(n, x, z.data())) <= of_response * std::sqrt(squares))) return true;
+  }
+  return false;
+}
 
 /// Copies of the last element up to a multiple of kColumnUnit.
 template <class T>
@@ -1174,9 +1199,12 @@ std::vector<Fit> RidgeRun::solve_measured(const Prepared& prepared,
 
   std::vector<Fit> fits;
   SparseCoef coef;
+  const std::vector<std::uint8_t>& unpenalised = prepared.matrix.unpenalised;
+  std::optional<Projector> at_zero;  // of all problems here: they share rows and factors
   for (Index c = 0; c < count; ++c) {
     const Problem& one = problem(prepared, points[at(c)].slot);
     const double lam = lambda(prepared, points[at(c)]);
+    Index rank = prepared.rank;
     coef.clear();
     for (Index j = 0; j < p_all; ++j) {
       const double b = B[at(c * p_all + j)];
@@ -1184,10 +1212,26 @@ std::vector<Fit> RidgeRun::solve_measured(const Prepared& prepared,
     }
     const std::vector<double> r(R.begin() + c * n, R.begin() + (c + 1) * n);
     Fit fit = finish_fit(columns, one, lam, coef, r, gaps[at(c)], control_.tol(), false);
+    if (what[at(c)].lambda == 0.0 && loses_directions(columns, one, r)) {
+      if (!at_zero) at_zero.emplace(projector_at_zero(columns, one));
+      const auto certified = [&](const SparseCoef& b) {
+        return certify(columns, one, lam, b, control_.tol(), false, &*at_zero);
+      };
+      fit = certified(coef);
+      if (fit.status != Status::kConverged) {
+        Fit other = certified(least_squares(columns, one, *at_zero));
+        if (other.gap < fit.gap) {
+          fit = std::move(other);
+          // Those without any v_j are in the projector, too.
+          const auto n_free = std::count(unpenalised.begin(), unpenalised.end(), std::uint8_t{1});
+          rank = at_zero->rank() - static_cast<Index>(n_free);
+        }
+      }
+    }
     if (fit.status == Status::kIterationLimit) fit.status = Status::kPrecisionLimit;
     fit.iterations = iterations[at(c)];
     fit.rank_deficient =
-        prepared.matrix.eliminated_deficient || (what[at(c)].lambda == 0.0 && prepared.rank < p);
+        prepared.matrix.eliminated_deficient || (what[at(c)].lambda == 0.0 && rank < p);
     fits.push_back(std::move(fit));
   }
   return fits;

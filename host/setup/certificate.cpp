@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "backend/simd.hpp"
 #include "gap_term.hpp"
@@ -151,22 +152,61 @@ Fit finish_fit(const Columns& columns, const Problem& problem, double lambda,
   return fit;
 }
 
+Projector projector_at_zero(const Columns& columns, const Problem& problem) {
+  std::vector<Index> free;
+  for (Index j = 0; j < columns.n_features(); ++j) {
+    if (!problem.excluded(j) && problem.e(j, 0.0) == 0.0) free.push_back(j);
+  }
+  return Projector(columns, *problem.rows, problem.intercept, free);
+}
+
+SparseCoef least_squares(const Columns& columns, const Problem& problem,
+                         const Projector& projector) {
+  constexpr int kSteps = 3;  // the first, and refinements
+  const Index n = columns.n_samples(), rank = projector.rank();
+  const RowWeighting& rows = *problem.rows;
+  const std::vector<Index>& features = projector.features();
+  const auto off_basis = [&](Index k, const double* x) {
+    const double* q = projector.basis().data() + k * n;
+    double sum = 0.0;
+    for (const Index i : rows.rows) sum += rows.weight[at(i)] * q[at(i)] * x[i];
+    return sum;
+  };
+  // X = Q R on these features. Q has mean 0 with an intercept, so that x need not be centred.
+  std::vector<double> R(at(rank * rank), 0.0), b(at(rank), 0.0), step(at(rank));
+  for (Index l = 0; l < rank; ++l) {
+    const double* x = rows.column(columns, features[at(l)]);
+    for (Index k = 0; k <= l; ++k) R[at(l * rank + k)] = off_basis(k, x);
+  }
+  SparseCoef coef;
+  for (int round = 0; round < kSteps; ++round) {
+    const std::vector<double> r = residual(columns, problem, coef);
+    for (Index k = rank - 1; k >= 0; --k) {
+      double c = off_basis(k, r.data());
+      for (Index l = k + 1; l < rank; ++l) c -= R[at(l * rank + k)] * step[at(l)];
+      step[at(k)] = c / R[at(k * rank + k)];
+    }
+    for (Index k = 0; k < rank; ++k) b[at(k)] += step[at(k)];
+    coef.clear();
+    for (Index k = 0; k < rank; ++k) {
+      if (b[at(k)] != 0.0) coef.emplace_back(features[at(k)], b[at(k)]);
+    }
+  }
+  return coef;
+}
+
 Fit certify(const Columns& columns, const Problem& problem, double lambda, const SparseCoef& coef,
-            double tol, bool want_prediction) {
+            double tol, bool want_prediction, const Projector* at_zero) {
   const Index n = columns.n_samples();
   const RowWeighting& rows = *problem.rows;
   const std::vector<double> r = residual(columns, problem, coef);
   if (problem.negligible) {
     return finish_fit(columns, problem, lambda, coef, r, 0.0, tol, want_prediction);
   }
-  // At lambda = 0 every feature without a fixed L2 part is unpenalised.
-  std::shared_ptr<const Projector> projector = problem.projector;
+  const Projector* projector = problem.projector.get();
+  std::optional<Projector> own;
   if (lambda == 0.0) {
-    std::vector<Index> free;
-    for (Index j = 0; j < columns.n_features(); ++j) {
-      if (!problem.excluded(j) && problem.e(j, 0.0) == 0.0) free.push_back(j);
-    }
-    projector = std::make_shared<Projector>(columns, rows, problem.intercept, free);
+    projector = at_zero != nullptr ? at_zero : &own.emplace(projector_at_zero(columns, problem));
   }
 
   std::vector<double> q(at(n), 0.0);

@@ -29,8 +29,16 @@ std::vector<double> residual(const Columns& columns, const Problem& problem,
 /// objective, deviance, errors, intercept, coefficients in the user's units. `status` is set to
 /// kConverged if gap <= tol, kNumericalBreakdown if something is not finite, else kIterationLimit.
 /// A full pass over X: engines with a cheaper proof call finish_fit with their own gap.
+/// At lambda = 0 `at_zero` may be what projector_at_zero() gave for the same rows and factors.
 Fit certify(const Columns& columns, const Problem& problem, double lambda, const SparseCoef& coef,
-            double tol, bool want_prediction);
+            double tol, bool want_prediction, const Projector* at_zero = nullptr);
+
+/// Projects off what is unpenalised at lambda = 0: every feature without a fixed L2 part.
+Projector projector_at_zero(const Columns& columns, const Problem& problem);
+
+/// Least squares on the features of a projector; the others get 0.
+SparseCoef least_squares(const Columns& columns, const Problem& problem,
+                         const Projector& projector);
 
 /// What a Fit takes from the residual, hat units.
 struct ResidualSums {

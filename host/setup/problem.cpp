@@ -129,6 +129,7 @@ Projector::Projector(const Columns& columns, const RowWeighting& rows, bool inte
     const double scale = 1.0 / std::sqrt(after);
     for (double& value : v) value *= scale;
     basis_.insert(basis_.end(), v.begin(), v.end());
+    features_.push_back(j);
     ++rank_;
   }
 }

@@ -49,7 +49,8 @@ class Projector {
             const std::vector<Index>& features);
   bool empty() const { return rank_ == 0; }
   Index rank() const { return rank_; }
-  const std::vector<double>& basis() const { return basis_; }  ///< (n, rank) column-major
+  const std::vector<double>& basis() const { return basis_; }       ///< (n, rank) column-major
+  const std::vector<Index>& features() const { return features_; }  ///< (rank) that span it
   /// q = r minus its projection; r must already have weighted mean 0 with an intercept.
   void project(const RowWeighting& rows, std::vector<double>& r) const;
 
@@ -57,6 +58,7 @@ class Projector {
   Index n_ = 0;
   Index rank_ = 0;
   std::vector<double> basis_;  // (n, rank) column-major, W-orthonormal
+  std::vector<Index> features_;
 };
 
 /// (response, row weights, l1_ratio, factors, lambda grid): one path to solve.

@@ -252,6 +252,34 @@ TEST_P(RidgeSpectrum, LambdaZeroDeficientIsTheLimit) {
   }
 }
 
+// Beside a column 1e8 times longer, or nearly equal to it, a direction of X'X drowns in rounding.
+// The fit without it said "converged" with a gap of 1e-33; it was 0.97 of the null loss.
+TEST_P(RidgeSpectrum, LambdaZeroKeepsWhatDrownsInRounding) {
+  for (const bool near_copy : {false, true}) {
+    for (const double size : {1e7, 1e9, 1e15}) {
+      SCOPED_TRACE(std::to_string(near_copy) + ", " + std::to_string(size));
+      const Index n = 50;
+      Case c = with_lambdas(random_case(n, 3, 2, 13), {0.0});
+      for (Index i = 0; i < n; ++i) {
+        double& x = c.X[at(n + i)];
+        x = near_copy ? c.x(i, 0) + x / 1e9 : size * x;
+        for (Index r = 0; r < 2; ++r) {
+          const double small = near_copy ? c.x(i, 1) - c.x(i, 0) : c.x(i, 0);
+          c.Y[at(r * n + i)] = small * (near_copy ? 1e9 : 2.0) + 0.1 * c.x(i, 2);
+        }
+      }
+      const Solved solved = solve(c);
+      for (Index r = 0; r < 2; ++r) {
+        const Fit& fit = solved.fit(-1, r, 0);
+        EXPECT_EQ(fit.status, Status::kConverged);
+        EXPECT_LE(fit.gap, 1e-12);
+        EXPECT_FALSE(fit.rank_deficient);
+        EXPECT_NEAR(fit.deviance, 1.0, 1e-9) << "y is a combination of the columns";
+      }
+    }
+  }
+}
+
 TEST_P(RidgeSpectrum, DependentUnpenalisedColumnsAreFlagged) {
   Case c = with_lambdas(random_case(20, 6, 1, 12), {0.5});
   for (Index i = 0; i < c.n; ++i) c.X[at(3 * c.n + i)] = c.X[at(i)];
