@@ -26,6 +26,10 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 // The automatic Ridge grid spans this much around the top eigenvalue (design section 3).
 constexpr double kRidgeFirst = 10.0;
 constexpr double kRidgeLast = 1e-10;
+// The end of extended grids. Where a fold has fewer directions than the data, or rows come twice,
+// eigenvalues of X'X are rounding alone, and at smaller lambdas so are coefficients: held-out
+// errors came out 1e9 times too large, or less than the least.
+constexpr double kRidgeFloor = 1e-12;
 constexpr double kLambdaMaxRounding = 256 * std::numeric_limits<double>::epsilon();
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
@@ -619,11 +623,15 @@ class Call {
       const Index ratio = results[t].best[0];
       const std::vector<double>& grid = response.grid[at(ratio)];
       const double step = grid.back() / grid[grid.size() - 2];
+      const bool is_ridge = options_.l1_ratio[at(ratio)] == 0.0;
+      const double floor = is_ridge ? kRidgeFloor / kRidgeFirst * grid.front() : 0.0;
       std::vector<double> next;
       for (std::size_t l = 0; l < grid.size(); ++l) {
-        next.push_back((l == 0 ? grid.back() : next.back()) * step);
+        const double lambda = (l == 0 ? grid.back() : next.back()) * step;
+        if (is_ridge && lambda < floor) break;
+        next.push_back(lambda);
       }
-      if (!(next.back() > 0.0)) continue;
+      if (next.empty() || !(next.back() > 0.0)) continue;
       response.grid[at(ratio)].insert(response.grid[at(ratio)].end(), next.begin(), next.end());
       extended_fits_ += (1 + n_folds_) * static_cast<Index>(next.size());
       for (Index k = begin; k < n_folds_; ++k) {

@@ -220,6 +220,42 @@ TEST(Selection, AnAutomaticGridIsExtendedOnceWhenTheBestIsItsEnd) {
   EXPECT_GT(model.cv->best[1], 99);
 }
 
+// 31 rows in five folds, 25 features: the training rows of four folds span all but one of the
+// directions. Down to 1e-21 of the top eigenvalue their held-out errors came out up to 1e12 times
+// too large at the end, and at the best lambda a third too small.
+TEST(Selection, AGridOfRidgeIsNotExtendedIntoRounding) {
+  std::vector<Index> fold;
+  for (Index i = 0; i < 31; ++i) fold.push_back(i % 5);
+  int n_extended = 0;
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Case given;
+    given.n = 31;
+    given.p = 25;
+    Random random(seed);
+    for (Index k = 0; k < given.n * given.p; ++k) given.X.push_back(random.normal());
+    for (Index i = 0; i < given.n; ++i) {
+      double sum = 1e-9 * random.normal();
+      for (Index j = 0; j < given.p; ++j) sum += given.x(i, j) * (j % 2 == 0 ? 1.0 : -0.5);
+      given.Y.push_back(sum);
+    }
+    Call call(kAuto, given);
+    call.options.l1_ratio = {0.0};
+    CvOptions cv;
+    cv.fold_id = fold;
+    const Model model = cross_validate(call.data, call.options, cv);
+    if (model.n_lambdas == 100) continue;
+    ++n_extended;
+    EXPECT_GE(model.lambda.back(), 0.99e-13 * model.lambda[0]);
+    // Folds have a limit: little happens between 1e-10 and the end.
+    const double* errors = model.cv->fold_error.data();
+    for (Index k = 1; k < 5; ++k) {
+      EXPECT_NEAR(errors[(model.n_lambdas - 1) * 5 + k] / errors[99 * 5 + k], 1.0, 0.1) << k;
+    }
+  }
+  EXPECT_GT(n_extended, 0) << "the case does not reach what it is there for";
+}
+
 TEST(Selection, OnlyTheResponseThatNeedsItIsExtended) {
   Case given = nearly_exact();
   given.R = 2;
