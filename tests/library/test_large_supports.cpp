@@ -87,5 +87,28 @@ TEST(LargeSupports, InFoldsTheErrorsAreThoseOfTheReference) {
   }
 }
 
+// At lambda = 0 the e_j that held more features than the rank are gone. One call in a hundred ended
+// as "numerical breakdown", or as "precision limit" with gaps up to 1e262.
+TEST(LargeSupports, EndInLeastSquares) {
+  const double grid[] = {1.0, 0.1, 0.01, 0.001, 0.0};
+  for (const Mode mode : {Mode::kGram, Mode::kResidual}) {
+    for (unsigned seed = 1; seed <= 150; ++seed) {
+      SCOPED_TRACE(std::string(mode == Mode::kGram ? "gram" : "residual") + ", seed " +
+                   std::to_string(seed));
+      const Table table(6 + seed % 13, 40 + seed % 17, 1, seed);
+      Options options = small_lambdas(Engine::kActiveSet);
+      options.mode = mode;
+      options.l1_ratio = {seed % 2 == 0 ? 0.1 : 0.001};
+      options.intercept = seed % 3 != 0;
+      options.lambda_grid = MatrixView<const double>::row_major(grid, 1, 5);
+      const Model model = fit_path(table.data(), options);
+      EXPECT_EQ(status(model, 4), Status::kConverged) << name(status(model, 4));
+      EXPECT_LE(model.gap[4], 1e-12);
+      EXPECT_EQ(model.rank_deficient[4], 1);
+      EXPECT_NEAR(model.deviance[4], 1.0, 1e-9) << "fewer rows than features: all is explained";
+    }
+  }
+}
+
 }  // namespace
 }  // namespace thresher::testing_library
