@@ -31,6 +31,8 @@ constexpr double kSafePivot = 1e-4;
 constexpr double kStationary = 1e-12;
 constexpr double kNoGap = 1e-20;
 constexpr int kRefinements = 3;
+// Of a penalty along a null direction, relative to the sum of its terms.
+constexpr double kNoSlope = 1e-8;
 // The factor serves while no e_j is off by more than this (docs/decisions/0011), and is made that
 // far ahead where lambda moves in small steps. 1.25 and 1.8 take 4 % more time.
 constexpr double kNearFactor = 1.5;
@@ -323,11 +325,20 @@ Index ActiveSet::enter(const std::vector<Index>& features, const std::vector<dou
 // its place.
 bool ActiveSet::enter_dependent(Index j, double g, const std::vector<double>& gram_row,
                                 double lambda) {
-  if (problem_.a(j, lambda) == 0.0) return false;
-  const double sign = g > 0.0 ? 1.0 : -1.0;
   std::vector<double> delta;
   factor_.forward_row(gram_row.data(), delta);
   factor_.solve_transposed(delta.data());
+  double sign = g > 0.0 ? 1.0 : -1.0;
+  if (problem_.a(j, lambda) == 0.0) {
+    // Without a penalty of its own it goes where those of the others fall, if any do.
+    double rise = 0.0, size = 0.0;  // per unit of -b_j
+    for (std::size_t k = 0; k < active_.size(); ++k) {
+      rise += a_[k] * sign_[k] * delta[k];
+      size += a_[k] * std::fabs(delta[k]);
+    }
+    if (!(std::fabs(rise) > kNoSlope * size)) return false;
+    sign = rise > 0.0 ? 1.0 : -1.0;
+  }
   double step = std::numeric_limits<double>::infinity();
   Index hit = -1;
   for (std::size_t k = 0; k < active_.size(); ++k) {

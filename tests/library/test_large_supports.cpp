@@ -110,5 +110,35 @@ TEST(LargeSupports, EndInLeastSquares) {
   }
 }
 
+// At one small lambda penalised features enter beside unpenalised ones, until the support spans all
+// rows. An unpenalised one that comes later was shut out: "precision limit", gap 0.2.
+TEST(LargeSupports, TakeInUnpenalisedFeaturesThatComeLate) {
+  for (const Mode mode : {Mode::kGram, Mode::kResidual}) {
+    for (unsigned seed = 1; seed <= 40; ++seed) {
+      SCOPED_TRACE(std::string(mode == Mode::kGram ? "gram" : "residual") + ", seed " +
+                   std::to_string(seed));
+      const Table table(seed % 2 == 0 ? 10 : 20, 100, 1, seed);
+      Data data = table.data();
+      std::vector<double> u(100, 1.0);
+      for (unsigned j = 0; j < 1 + seed % 5; ++j) u[90 - 13 * j] = 0.0;
+      data.l1_factor = u;
+      Options options = small_lambdas(Engine::kActiveSet);
+      options.mode = mode;
+      options.l1_ratio = {1.0};
+      options.intercept = seed % 3 != 0;
+      const double grid[] = {seed % 4 < 2 ? 1e-2 : 1e-3};
+      options.lambda_grid = MatrixView<const double>::row_major(grid, 1, 1);
+      const Model model = fit_path(data, options);
+      EXPECT_EQ(status(model, 0), Status::kConverged) << name(status(model, 0));
+      EXPECT_LE(model.gap[0], 1e-12);
+      // It is the same answer as at the end of a path.
+      const double path[] = {10.0, 1.0, 0.1, grid[0]};
+      options.lambda_grid = MatrixView<const double>::row_major(path, 1, 4);
+      const Model slow = fit_path(data, options);
+      EXPECT_NEAR(model.objective[0] / slow.objective[3], 1.0, 1e-8);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace thresher::testing_library
