@@ -122,9 +122,13 @@ class Lane {
     for (std::size_t s = 0; s < running_.size(); ++s) {
       Running& run = running_[s];
       if (run.problem < 0) continue;
-      const auto n_lambdas = static_cast<Index>(batch_.problems[at(run.problem)].lambda.size());
-      const Index count = std::min(
-          {run.look_ahead, backend_.max_look_ahead(static_cast<Index>(s)), n_lambdas - run.next});
+      const std::vector<double>& grid = batch_.problems[at(run.problem)].lambda;
+      // At lambda = 0 every feature is wanted: that working set is not one that looks ahead to it.
+      const auto next = grid.begin() + run.next;
+      const auto n_penalised = static_cast<Index>(std::find(next, grid.end(), 0.0) - next);
+      const Index n_left = n_penalised > 0 ? n_penalised : static_cast<Index>(grid.end() - next);
+      const Index count =
+          std::min({run.look_ahead, backend_.max_look_ahead(static_cast<Index>(s)), n_left});
       blocks_.push_back({static_cast<Index>(s), run.next, count});
       if (!run.retry) choose_.push_back(blocks_.back());
     }

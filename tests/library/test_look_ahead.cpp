@@ -52,5 +52,29 @@ TEST(LookAhead, GoesOnInTheSpaceOfTheRows) {
   EXPECT_GT(n_beyond, 1);
 }
 
+// The working set of a lambda at which nothing is active, but for all of lambda = 0: the answer
+// there was 0 as well, "precision limit", gap 0.8.
+TEST(LookAhead, StopsBeforeLambdaZero) {
+  for (const Mode mode : {Mode::kGram, Mode::kResidual}) {
+    for (const Index n_features : {20, 400}) {
+      SCOPED_TRACE(std::string(mode == Mode::kGram ? "gram, " : "residual, ") +
+                   std::to_string(n_features));
+      const Table table(n_features == 20 ? 50 : 450, n_features, 1);
+      const double grid[] = {100.0, 0.0, 0.0};
+      Options options;
+      options.engine = Engine::kActiveSet;
+      options.mode = mode;
+      options.early_stop.reset();
+      options.lambda_grid = MatrixView<const double>::row_major(grid, 1, 3);
+      const Model model = fit_path(table.data(), options);
+      EXPECT_EQ(model.n_nonzero[0], 0) << "the case does not reach what it is there for";
+      for (const Index f : {1, 2}) {
+        EXPECT_EQ(status(model, f), Status::kConverged) << name(status(model, f));
+        EXPECT_EQ(model.n_nonzero[at(f)], n_features);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace thresher::testing_library
