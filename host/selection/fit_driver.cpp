@@ -339,9 +339,7 @@ class Call {
     }
     const RowWeighting& rows = *problem.rows;
     const Index n = shape_.n_samples;
-    std::vector<double> q(at(n), 0.0);
-    for (const Index i : rows.rows) q[at(i)] = problem.y->value[at(i)] - problem.y_mean;
-    if (problem.projector) problem.projector->project(rows, q);
+    std::vector<double> q = unexplained_response(*columns_, problem);
     double largest_z = 0.0;
     for (Index i = 0; i < n; ++i) {
       q[at(i)] *= rows.weight[at(i)];

@@ -190,12 +190,25 @@ void finish_problem(const Columns& columns, Problem& problem) {
   }
 }
 
-double lambda_max(const Columns& columns, const Problem& problem) {
+std::vector<double> unexplained_response(const Columns& columns, const Problem& problem) {
   const RowWeighting& rows = *problem.rows;
   const Index n = columns.n_samples();
   std::vector<double> q(at(n), 0.0);
   for (const Index i : rows.rows) q[at(i)] = problem.y->value[at(i)] - problem.y_mean;
-  if (problem.projector) problem.projector->project(rows, q);
+  if (!problem.projector) return q;
+  problem.projector->project(rows, q);
+  double squares = 0.0;
+  for (const Index i : rows.rows) squares += rows.weight[at(i)] * q[at(i)] * q[at(i)];
+  const double rounding =
+      64.0 * static_cast<double>(n + 16) * std::numeric_limits<double>::epsilon();
+  if (squares <= rounding * rounding * 2.0 * problem.null_loss) std::fill(q.begin(), q.end(), 0.0);
+  return q;
+}
+
+double lambda_max(const Columns& columns, const Problem& problem) {
+  const RowWeighting& rows = *problem.rows;
+  const Index n = columns.n_samples();
+  std::vector<double> q = unexplained_response(columns, problem);
   for (Index i = 0; i < n; ++i) q[at(i)] *= rows.weight[at(i)];
   if (problem.negligible) return 0.0;
   double largest = 0.0;

@@ -112,6 +112,10 @@ struct Problem {
 /// look at a() and e(), not at `unpenalised`, then.
 void finish_problem(const Columns& columns, Problem& problem);
 
+/// yhat minus its projection on the intercept and the unpenalised columns, which lambda_max starts
+/// from; 0 where that is rounding: a grid would be all noise.
+std::vector<double> unexplained_response(const Columns& columns, const Problem& problem);
+
 /// lambda_max in the user's units, as design section 3 defines it; 0 if no feature is penalised by
 /// L1 or no gradient is left. Not for l1_ratio = 0.
 double lambda_max(const Columns& columns, const Problem& problem);

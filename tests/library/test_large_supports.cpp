@@ -140,5 +140,27 @@ TEST(LargeSupports, TakeInUnpenalisedFeaturesThatComeLate) {
   }
 }
 
+// As many unpenalised columns as rows: lambda_max is rounding, and a grid from it broke down.
+TEST(LargeSupports, AGridWhereUnpenalisedColumnsExplainAll) {
+  for (unsigned seed = 1; seed <= 40; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const Index n = 4 + seed % 11;
+    const Table table(n, 50, 1, seed);
+    Data data = table.data();
+    std::vector<double> u(50, 1.0);
+    std::fill_n(u.begin(), n, 0.0);
+    data.l1_factor = u;
+    Options options;
+    options.n_lambdas = 5;
+    options.early_stop.reset();
+    options.intercept = seed % 2 == 0;
+    const Model model = fit_path(data, options);
+    EXPECT_NEAR(model.lambda[0], 1.0, 1e-6);
+    for (Index f = 0; f < 5; ++f) {
+      EXPECT_EQ(status(model, f), Status::kConverged) << name(status(model, f));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace thresher::testing_library
