@@ -16,9 +16,12 @@ constexpr int kSolveThreads = block_threads(256);  // untuned: no GPU has run th
 constexpr int kSolveWarps = kSolveThreads / static_cast<int>(kWarpSize);
 constexpr int kEntrants = 8;  // violators added at a time (design section 6)
 // As in host/backend/active_set.cpp: a pivot below this share of G_jj + e_j means dependence; |h|
-// below this share of a needs no refinement.
+// below this share of a needs no refinement; how little of a penalty, of the sum of its terms, and
+// of penalised columns, of the entrant, counts as none along a null direction.
 constexpr double kTinyPivot = 1e-12;
 constexpr double kStationary = 1e-12;
+constexpr double kNoSlope = 1e-8;
+constexpr double kNoShare = 1e-4;
 // A feature whose pivot is below this share of G_jj + e_j leaves an inverse that has to be made
 // afresh: its entries are that much larger, and a downdate would cancel as many of their digits.
 constexpr double kSafePivot = 1e-4;
@@ -140,8 +143,8 @@ __device__ void update_gradient(Job& job) {
 }
 
 // The inverse of G_AA + diag e_A afresh, by Gauss and Jordan, with a floor under the pivots of
-// dependent columns.
-__device__ void rebuild_inverse(Job& job) {
+// dependent columns. True if one of those has no penalty: they are marked in job.s.
+__device__ bool rebuild_inverse(Job& job) {
   double* M = job.inverse;
   const int lane = tid() % static_cast<int>(kWarpSize), warp = tid() / static_cast<int>(kWarpSize);
   for (int j = warp; j < job.k; j += kSolveWarps) {
@@ -155,11 +158,17 @@ __device__ void rebuild_inverse(Job& job) {
       job.v[j] = kTinyPivot * (job.gram[column * job.gram_ld + column] + job.e[column]);
     }
   }
+  bool any = false;
   __syncthreads();
   for (int m = 0; m < job.k; ++m) {
     for (int i = tid(); i < job.k; i += kSolveThreads) job.u[i] = M[m * job.inverse_ld + i];
     __syncthreads();
-    const double pivot = larger(job.u[m], job.v[m]);
+    const bool is_dependent = !(job.u[m] > job.v[m]);
+    const double pivot = !is_dependent ? job.u[m] : job.v[m] > 0.0 ? job.v[m] : 1.0;
+    const int at = job.active[m];
+    const bool is_free = is_dependent && job.a[at] == 0.0 && job.e[at] == 0.0;
+    if (tid() == 0) job.s[m] = is_free ? 1.0 : 0.0;
+    any = any || is_free;
     for (int j = warp; j < job.k; j += kSolveWarps) {
       // Row m of the matrix is its column m, with the opposite sign where column j is done.
       const double row_m = j < m ? -job.u[j] : job.u[j];
@@ -178,6 +187,43 @@ __device__ void rebuild_inverse(Job& job) {
     }
     __syncthreads();
   }
+  return any;
+}
+
+// The inverse afresh, after the active features that rebuild_inverse marks have left: what they
+// explained the others take over.
+__device__ void rebuild_independent(Job& job) {
+  while (rebuild_inverse(job)) {
+    int kept = 0;  // the same in all threads
+    for (int i = 0; i < job.k; ++i) {
+      const int at = job.active[i];
+      const bool leaves = job.s[i] > 0.0;
+      const int sign = job.sign[i];
+      __syncthreads();
+      if (tid() == 0) {
+        if (leaves) {
+          job.coef[at] = 0.0;
+          job.place[at] = kOutside;
+        } else {
+          job.active[kept] = at;
+          job.sign[kept] = sign;
+        }
+      }
+      if (!leaves) ++kept;
+    }
+    job.k = kept;
+    __syncthreads();
+  }
+}
+
+// Did an active feature lose the L2 term that is in the inverse, and has no other penalty?
+__device__ bool lost_penalties(const Job& job, double* sums) {
+  double lost = 0.0;
+  for (int i = tid(); i < job.k; i += kSolveThreads) {
+    const int at = job.active[i];
+    if (job.a[at] == 0.0 && job.e[at] == 0.0 && job.frozen[i] > 0.0) lost = 1.0;
+  }
+  return block_max(lost, sums) > 0.0;
 }
 
 // delta = (G_AA + diag e_A)^-1 h.
@@ -330,8 +376,24 @@ __device__ void append(Job& job, int at, double pivot, int sign, double value) {
 // leaves the fit as it is and lowers the penalty until an active coefficient reaches 0; that
 // feature leaves and `at` takes its place. False if no coefficient would.
 __device__ bool enter_dependent(Job& job, int at, const Workspace& work) {
-  if (job.a[at] == 0.0) return false;
-  const int sign = job.g[at] > 0.0 ? 1 : -1;
+  int sign = job.g[at] > 0.0 ? 1 : -1;
+  if (job.a[at] == 0.0) {
+    // Without a penalty of its own it goes where those of the others fall, if any do.
+    double rise = 0.0, size = 0.0, share = 0.0;  // per unit of -b
+    for (int i = tid(); i < job.k; i += kSolveThreads) {
+      const int j = job.active[i];
+      if (job.a[j] == 0.0) continue;
+      rise += job.a[j] * job.sign[i] * job.u[i];
+      size += job.a[j] * fabs(job.u[i]);
+      share += fabs(job.u[i]) * sqrt(job.gram[j * job.gram_ld + j]);
+    }
+    rise = block_sum(rise, work.sums);
+    size = block_sum(size, work.sums);
+    share = block_sum(share, work.sums);
+    if (!(share > kNoShare * sqrt(job.gram[at * job.gram_ld + at]))) return false;
+    if (!(fabs(rise) > kNoSlope * size)) return false;
+    sign = rise > 0.0 ? 1 : -1;
+  }
   double score = -INFINITY;
   int index = -1;
   for (int i = tid(); i < job.k; i += kSolveThreads) {
@@ -355,7 +417,8 @@ __device__ bool enter_dependent(Job& job, int at, const Workspace& work) {
   __syncthreads();
   drop(job, hit);
   const Pivot pivot = pivot_of(job, at, work);
-  append(job, at, larger(pivot.value, kTinyPivot * pivot.whole), sign, step * sign);
+  append(job, at, larger(pivot.value, kTinyPivot * pivot.whole), job.a[at] == 0.0 ? 0 : sign,
+         step * sign);
   return true;
 }
 
@@ -464,7 +527,9 @@ __global__ void __launch_bounds__(kSolveThreads, 1)
     Job job;
     set_up(state, state.problem[slot], slot, lambda, shared_doubles, shared, job);
     if (isnan(round[position].lambda_now)) activate_start(job, work);
-    if (round[position].rebuild && job.k > 0) rebuild_inverse(job);
+    if ((round[position].rebuild && job.k > 0) || lost_penalties(job, sums)) {
+      rebuild_independent(job);
+    }
     const double noise_unit = product_noise(state.n, state.sums[slot].z_norm);
     const int* feature = state.feature + slot * state.capacity;
     const auto slack = [&](int at) { return noise_unit * state.norm[feature[at]]; };

@@ -33,6 +33,9 @@ constexpr double kNoGap = 1e-20;
 constexpr int kRefinements = 3;
 // Of a penalty along a null direction, relative to the sum of its terms.
 constexpr double kNoSlope = 1e-8;
+// What penalised columns contribute to a null direction, relative to the entrant: with less, the
+// entrant depends on unpenalised ones, and the others take part by rounding.
+constexpr double kNoShare = 1e-4;
 // The factor serves while no e_j is off by more than this (docs/decisions/0011), and is made that
 // far ahead where lambda moves in small steps. 1.25 and 1.8 take 4 % more time.
 constexpr double kNearFactor = 1.5;
@@ -331,11 +334,14 @@ bool ActiveSet::enter_dependent(Index j, double g, const std::vector<double>& gr
   double sign = g > 0.0 ? 1.0 : -1.0;
   if (problem_.a(j, lambda) == 0.0) {
     // Without a penalty of its own it goes where those of the others fall, if any do.
-    double rise = 0.0, size = 0.0;  // per unit of -b_j
+    double rise = 0.0, size = 0.0, share = 0.0;  // per unit of -b_j
     for (std::size_t k = 0; k < active_.size(); ++k) {
+      if (a_[k] == 0.0) continue;
       rise += a_[k] * sign_[k] * delta[k];
       size += a_[k] * std::fabs(delta[k]);
+      share += std::fabs(delta[k]) * std::sqrt(gram_[k][k]);
     }
+    if (!(share > kNoShare * std::sqrt(gram_row.back()))) return false;
     if (!(std::fabs(rise) > kNoSlope * size)) return false;
     sign = rise > 0.0 ? 1.0 : -1.0;
   }

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <string>
@@ -181,6 +182,26 @@ class Lane {
     return fit;
   }
 
+  /// At lambda = 0 columns may be too dependent for a factor, or the inverse of a device. Least
+  /// squares on their orthogonal basis then takes over, if it comes closer.
+  Fit closer_least_squares(const Problem& problem, bool want_coef, Fit fit) const {
+    const Projector basis = projector_at_zero(batch_.columns, problem);
+    const SparseCoef coef = least_squares(batch_.columns, problem, basis);
+    Fit other = certify(batch_.columns, problem, 0.0, coef, control_.tol(),
+                        batch_.want_prediction && !problem.held_out.empty(), &basis);
+    if (!(other.gap < fit.gap || std::isnan(fit.gap))) return fit;
+    other.engine = Engine::kActiveSet;
+    other.mode = mode_;
+    other.iterations = fit.iterations;
+    Index n_free = 0;
+    for (Index j = 0; j < batch_.columns.n_features(); ++j) {
+      if (!problem.excluded(j) && problem.e(j, 0.0) == 0.0) ++n_free;
+    }
+    other.rank_deficient = basis.rank() < n_free;
+    if (!want_coef) other.coef.clear();
+    return other;
+  }
+
   /// Hands over candidate k. Returns false when the path is over.
   bool hand_over(const PathBlock& block, Index k, Fit&& fit) {
     Running& run = running_[at(block.slot)];
@@ -226,7 +247,12 @@ class Lane {
       return;
     }
     Fit fit = finish(block, k, failed.gap);
-    if (fit.status != Status::kNumericalBreakdown) {
+    const Problem& problem = batch_.problems[at(run.problem)];
+    const Index l = block.first + k;
+    if (problem.lambda[at(l)] == 0.0) {
+      fit = closer_least_squares(problem, problem.wants_coef(l), std::move(fit));
+    }
+    if (fit.status == Status::kIterationLimit) {
       fit.status = failed.exact && !worn_out ? Status::kPrecisionLimit : Status::kIterationLimit;
     }
     if (hand_over(block, k, std::move(fit))) backend_.advance(block.slot, k);

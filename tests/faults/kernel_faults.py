@@ -22,6 +22,7 @@ PROXIMAL = "proximal_tests"
 RIDGE = "ridge_tests"
 KERNELS = "kernel_tests"
 DATASETS = "dataset_tests"
+LIBRARY = "thresher_library_tests"
 
 GROUPS = {"working set": 14, "proximal": 6, "spectrum": 6}  # and how many faults at least
 
@@ -115,6 +116,10 @@ KERNEL_FAULTS = [
     (W, "worn inverse: it is not made afresh where a small pivot leaves",
      "kernels/active_set_solve.cu", "  if (!safe) rebuild_inverse(job);", "  (void)safe;",
      DATASETS, "*DatasetDevices*/susie_n2_plain", "answer"),
+    (W, "an unpenalised feature that depends on active ones is shut out",
+     "kernels/active_set_solve.cu",
+     "    if (!(fabs(rise) > kNoSlope * size)) return false;", "    return false;",
+     LIBRARY, "LargeSupports.TakeInUnpenalised*", "answer"),
     (W, "unweighted mean of the residual", "kernels/sparse_residual.cu",
      "sum += w[i] * r[i];", "sum += r[i] / static_cast<double>(n);",
      RELATIONS, "*R14_*/active_set_residual_double", "answer"),

@@ -18,7 +18,8 @@ from run_faults import (ROOT, TEST_SECONDS, Tally, configured_copy, planted, rea
 
 RESULTS = pathlib.Path(__file__).with_name("kernel_results.txt")
 FOLDERS = {"relation_tests": "relations", "proximal_tests": "proximal", "ridge_tests": "ridge",
-           "kernel_tests": "cuda_on_cpu", "dataset_tests": "datasets"}
+           "kernel_tests": "cuda_on_cpu", "dataset_tests": "datasets",
+           "thresher_library_tests": "library"}
 
 
 class Device:

@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "thresher/error.hpp"
@@ -150,6 +152,31 @@ inline void expect_close_model(const Model& a, const Model& b, double rounding,
   expect_models(a, b, what, [&](const auto& left, const auto& right, const char* name) {
     expect_close(left, right, rounding, name);
   });
+}
+
+/// While it lives Device::kCuda means the emulator, in builds that have it.
+class EmulatedDevice {
+ public:
+#ifdef THRESHER_EMULATED_LIBRARY
+  EmulatedDevice() { setenv("THRESHER_CUDA_LIBRARY", THRESHER_EMULATED_LIBRARY, 1); }
+  ~EmulatedDevice() { unsetenv("THRESHER_CUDA_LIBRARY"); }
+#else
+  EmulatedDevice() {}
+#endif
+  EmulatedDevice(const EmulatedDevice&) = delete;
+  EmulatedDevice& operator=(const EmulatedDevice&) = delete;
+};
+
+/// Where and how the active set solves: both modes on the CPU, and on the emulator if there is one.
+inline std::vector<std::pair<Device, Mode>> places() {
+  std::vector<std::pair<Device, Mode>> result;
+  for (const Mode mode : {Mode::kGram, Mode::kResidual}) {
+    result.emplace_back(Device::kCpu, mode);
+#ifdef THRESHER_EMULATED_LIBRARY
+    result.emplace_back(Device::kCuda, mode);
+#endif
+  }
+  return result;
 }
 
 }  // namespace thresher::testing_library

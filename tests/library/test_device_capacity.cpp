@@ -1,7 +1,5 @@
 // Supports larger than what a device keeps room for: fits end, and say how.
 
-#include <cstdlib>
-
 #include "library_case.hpp"
 
 namespace thresher::testing_library {
@@ -9,7 +7,7 @@ namespace {
 
 #ifdef THRESHER_EMULATED_LIBRARY
 Model path_on_device(const Table& table, double l1_ratio) {
-  setenv("THRESHER_CUDA_LIBRARY", THRESHER_EMULATED_LIBRARY, 1);
+  const EmulatedDevice device;
   Options options;
   options.l1_ratio = {l1_ratio};
   options.n_lambdas = 3;
@@ -19,9 +17,7 @@ Model path_on_device(const Table& table, double l1_ratio) {
   options.mode = Mode::kResidual;
   options.device = Device::kCuda;
   options.time_limit = 100.0;  // where rounds once went on for ever
-  Model model = fit_path(table.data(), options);
-  unsetenv("THRESHER_CUDA_LIBRARY");
-  return model;
+  return fit_path(table.data(), options);
 }
 
 TEST(DeviceCapacity, ElasticNetsHaveSupportsOfManyTimesTheRows) {

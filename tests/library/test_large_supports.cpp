@@ -113,10 +113,11 @@ TEST(LargeSupports, EndInLeastSquares) {
 // At one small lambda penalised features enter beside unpenalised ones, until the support spans all
 // rows. An unpenalised one that comes later was shut out: "precision limit", gap 0.2.
 TEST(LargeSupports, TakeInUnpenalisedFeaturesThatComeLate) {
-  for (const Mode mode : {Mode::kGram, Mode::kResidual}) {
-    for (unsigned seed = 1; seed <= 40; ++seed) {
-      SCOPED_TRACE(std::string(mode == Mode::kGram ? "gram" : "residual") + ", seed " +
-                   std::to_string(seed));
+  const EmulatedDevice emulated;
+  for (const auto& [device, mode] : places()) {
+    for (unsigned seed = 1; seed <= (device == Device::kCpu ? 40 : 8); ++seed) {
+      SCOPED_TRACE(std::string(name(device)) + (mode == Mode::kGram ? ", gram" : ", residual") +
+                   ", seed " + std::to_string(seed));
       const Table table(seed % 2 == 0 ? 10 : 20, 100, 1, seed);
       Data data = table.data();
       std::vector<double> u(100, 1.0);
@@ -124,6 +125,7 @@ TEST(LargeSupports, TakeInUnpenalisedFeaturesThatComeLate) {
       data.l1_factor = u;
       Options options = small_lambdas(Engine::kActiveSet);
       options.mode = mode;
+      options.device = device;
       options.l1_ratio = {1.0};
       options.intercept = seed % 3 != 0;
       const double grid[] = {seed % 4 < 2 ? 1e-2 : 1e-3};
