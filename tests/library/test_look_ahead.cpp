@@ -72,6 +72,7 @@ TEST(LookAhead, StopsBeforeLambdaZero) {
         EXPECT_EQ(status(model, f), Status::kConverged) << name(status(model, f));
         EXPECT_EQ(model.n_nonzero[at(f)], n_features);
       }
+      EXPECT_GT(model.iterations[1], 0) << "the active set left it to least squares by columns";
     }
   }
 }
